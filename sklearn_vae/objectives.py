@@ -459,30 +459,21 @@ class LinearWarmup:
 
 
 @dataclass(frozen=True)
-class Constant:
-    """Constant weight of the KL."""
+class KLWeight:
+    """Weight of the KL: a number, or a user's schedule with validation of every value."""
 
-    beta: float
-
-    def __call__(self, iteration: int) -> float:
-        """Weight in the iteration of this number, counted from 0."""
-        return self.beta
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A user's schedule, with validation of every value."""
-
-    schedule: Callable[[int], Any]
+    beta: float | Callable[[int], Any]
 
     def __call__(self, iteration: int) -> float:
         """Weight in the iteration of this number, counted from 0."""
+        if not callable(self.beta):
+            return float(self.beta)
         message = (
             f"The 'beta' parameter must be a finite number >= 0, or a function of the iteration "
-            f"that gives one. Got {self.schedule!r}, which"
+            f"that gives one. Got {self.beta!r}, which"
         )
         try:
-            beta = self.schedule(iteration)
+            beta = self.beta(iteration)
         except TypeError as error:
             raise ValueError(f"{message} failed in iteration {iteration}: {error}") from error
         if not isinstance(beta, Real) or not 0 <= float(beta) < math.inf:

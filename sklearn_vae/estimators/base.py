@@ -324,7 +324,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         """
         rows = self._to_numbers(X, reset=False, columns=columns)
         rows = self.columns_.check_values(rows, self._fields, self.handle_unknown)
-        if self.architecture_.network.row_structure.n_steps is not None:
+        if self.architecture_.variable_length:
             check_row_lengths(self.architecture_, rows, self.columns_.is_empty)
         if columns is None:
             return rows
@@ -425,10 +425,10 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             weight,
             likelihood,
             fields=self._fields,
-            is_plain=is_plain or structure.shared_scale,
-            period=structure.values_per_step if structure.shared_scale else None,
-            allows_missing=not (structure.variable_length or structure.is_autoregressive),
-            derives_columns=not is_plain and structure == RowStructure(),
+            is_plain=is_plain or structure.period is not None,
+            period=structure.period,
+            allows_missing=structure.n_steps is None,
+            derives_columns=not is_plain and structure.period is None,
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")

@@ -28,7 +28,7 @@ from sklearn_vae.likelihoods import LIKELIHOODS, Likelihood
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import NETWORKS, Network
 from sklearn_vae.objectives import OBJECTIVES
-from sklearn_vae.persistence.validation import MAX_COUNT, invalid_parameter
+from sklearn_vae.persistence.validation import MAX_COUNT, check_positive_ints, invalid_parameter
 from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.system import warn
@@ -65,16 +65,10 @@ CONSTRAINTS: dict[str, Any] = {
 def resolve_widths(
     hidden_layer_sizes: int | Sequence[int] | np.ndarray, caller: str
 ) -> tuple[int, ...]:
-    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers in a range."""
+    """Convert the parameter ``hidden_layer_sizes`` to a tuple of integers."""
     sizes: Any = hidden_layer_sizes
     is_one = isinstance(sizes, Integral) or getattr(sizes, "ndim", 1) == 0
-    widths = [sizes] if is_one else list(sizes)
-    for width in widths:
-        is_integer = isinstance(width, Integral) and not isinstance(width, bool)
-        if not is_integer or not 1 <= width <= MAX_COUNT:
-            expected = f"hold integers between 1 and {MAX_COUNT}"
-            raise invalid_parameter(caller, "hidden_layer_sizes", expected, hidden_layer_sizes)
-    return tuple(int(width) for width in widths)
+    return check_positive_ints(caller, "hidden_layer_sizes", [sizes] if is_one else list(sizes))
 
 
 def check_network(estimator: BaseEstimator) -> None:
@@ -109,7 +103,7 @@ def check_not_autoregressive(network: Network, method: str) -> None:
 def check_allows_missing(estimator: BaseEstimator, method: str) -> None:
     """Refuse a network that does not allow missing values anywhere in a row."""
     network = estimator.architecture_.network
-    if network.row_structure.variable_length:
+    if estimator.architecture_.variable_length:
         raise ValueError(
             f"{method} needs rows that may have missing values anywhere, and those of {network!r} "
             f"end at a missing value."
@@ -121,10 +115,9 @@ def check_row_lengths(architecture: Architecture, X: np.ndarray, is_empty: np.nd
 
     Columns of the mask ``is_empty`` (n_features,) lie beyond the end of all training rows.
     """
-    structure = architecture.network.row_structure
-    structure.check_missing(X)
+    architecture.network.row_structure.check_missing(X)
     ends_early = np.isnan(X[:, ~is_empty]).any(axis=1)
-    if structure.variable_length and not architecture.n_factors and ends_early.any():
+    if not architecture.n_factors and ends_early.any():
         raise ValueError(
             f"Row {int(ends_early.argmax())} of X ends early, and all rows in fit had one length. "
             f"Fit rows of several lengths to have such rows scored."
@@ -148,9 +141,9 @@ def fit_schema(X: Any, network: Network) -> Schema | None:
     if not has_types:  # an array of numbers
         return None
     schema = Schema.fit(X)
-    structure = network.for_n_features(len(schema.fields)).row_structure
-    if structure.shared_scale:
-        schema = schema.shared_categories(structure.values_per_step)
+    period = network.for_n_features(len(schema.fields)).row_structure.period
+    if period is not None:
+        schema = schema.shared_categories(period)
     for field in schema.fields:
         texts = sorted((x for x in field.categories or () if isinstance(x, str)), key=is_finite)
         if texts and len(texts) < len(field.categories or ()):

@@ -16,7 +16,7 @@ from sklearn_vae.initialization.ppca import ConditionRegression
 from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import FullyConnected, Network
-from sklearn_vae.objectives import Checked, Constant, Objective, Schedule
+from sklearn_vae.objectives import KLWeight, Objective, Schedule
 from sklearn_vae.persistence.validation import Requirement, needs_elbo
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
@@ -61,14 +61,13 @@ class ModelParts:
                 f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "
                 f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
             )
-        beta = params["beta"]
         return cls(
             network=resolved["network"],
             hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller_name(vae)),
             prior=resolved["prior"],
             posterior=resolved["posterior"],
             objective=resolved["objective"],
-            beta=Checked(beta) if callable(beta) else Constant(float(beta)),
+            beta=KLWeight(params["beta"]),
         )
 
 
@@ -97,7 +96,7 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
     if n_components == "auto":
         n_components = parts.posterior.default_n_components(_choose_n_factors(vae, table, inputs))
     n_rows = table.n_weighted_rows
-    has_shared_scale = parts.network.row_structure.shared_scale
+    has_order = parts.network.row_structure.period is not None
     return Architecture(
         n_components=int(n_components),
         hidden_layer_sizes=parts.hidden_layer_sizes,
@@ -107,7 +106,7 @@ def make_architecture(vae: DensityEstimator, parts: ModelParts, table: Dataset) 
         network=parts.network,
         posterior=parts.posterior,
         n_conditions=columns.n_conditions,
-        column_indices=tuple(columns.order.tolist()) if has_shared_scale else (),
+        column_indices=tuple(columns.order.tolist()) if has_order else (),
     )
 
 
@@ -151,7 +150,7 @@ def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Tra
     n_rows = table.n_weighted_rows
     if vae.early_stopping == "auto" and n_rows < MIN_ROWS_TO_VALIDATE:
         max_iter = min(max_iter, vae._iterations_of_small_tables)
-        beta = Constant(beta(vae.max_iter - 1))  # there is no time to warm up
+        beta = KLWeight(beta(vae.max_iter - 1))  # there is no time to warm up
     batch_size = vae.batch_size
     if batch_size == "auto":
         batch_size = 128 if n_rows <= 128 * MIN_STEPS else 256

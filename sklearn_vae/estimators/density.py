@@ -35,7 +35,7 @@ from sklearn_vae.numerics.random import (
     stream_seed,
 )
 from sklearn_vae.numerics.rows import power_of_two, validation_sizes
-from sklearn_vae.objectives import IWAE, Constant
+from sklearn_vae.objectives import IWAE, KLWeight
 from sklearn_vae.persistence.validation import MAX_COUNT, serializable
 from sklearn_vae.system.compute import map_on_threads, threads_for
 from sklearn_vae.training.dataset import Dataset
@@ -275,7 +275,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             batch_size=min(self.batch_size, 2 * max(train.n_weighted_rows, len(train))),
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            beta=Constant(1.0),
+            beta=KLWeight(1.0),
             patience=self.n_iter_no_change,
             rise=0.1,  # nats
             n_iter_per_stage=(max_iter, 0, 0),

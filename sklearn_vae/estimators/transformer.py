@@ -32,7 +32,7 @@ from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
 from sklearn_vae.numerics.rows import aligned, rows_in_cache
-from sklearn_vae.objectives import Constant, Objective, Schedule
+from sklearn_vae.objectives import KLWeight, Objective, Schedule
 from sklearn_vae.persistence.validation import check_count, invalid_parameter, serializable
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
@@ -304,7 +304,7 @@ class VAETransformer(
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
-                beta=Constant(ModelParts.of(self).beta(len(history))),
+                beta=KLWeight(ModelParts.of(self).beta(len(history))),
                 first_epoch=len(history),
             )
             previous = TrainingResult({}, history=history, n_steps=done)

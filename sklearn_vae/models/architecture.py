@@ -89,7 +89,7 @@ class Architecture(Layout):
     @property
     def variable_length(self) -> bool:
         """True if the encoder learns from rows of variable length, NaN behind their end."""
-        return self.network.row_structure.variable_length
+        return self.network.row_structure.n_steps is not None
 
     @cached_property
     def n_columns(self) -> int:

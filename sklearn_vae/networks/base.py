@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sklearn_vae.persistence.validation import check_count, invalid_parameter, serializable
+from sklearn_vae.persistence.validation import serializable
 
 if TYPE_CHECKING:
     from sklearn_vae.networks.mlp import SkipNetwork
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
 class RowStructure:
     """Structure of a row on which a network relies."""
 
-    # all pixels, or columns at one position of a time step, share a scale and their categories
-    shared_scale: bool = False
-    # time steps of a row that is a sequence; its missing values are whole steps at its end
+    # of so many neighbouring columns, each shares scale and categories with those a multiple of it
+    # away: all pixels, or columns at one position of a time step; None if none do
+    period: int | None = None
+    # time steps of a sequence of variable length: missing values are whole steps at its end
     n_steps: int | None = None
-    values_per_step: int = 1  # neighbouring columns that make up a time step
-    variable_length: bool = False  # the encoder stops at the last observed step of each row
     is_autoregressive: bool = False  # the decoder reads, at each time step, the steps before it
 
     def check_missing(self, X: np.ndarray) -> None:
         """Refuse sequences (n, n_features) with a missing value, NaN, before their end."""
         if self.n_steps is None:
             return
-        missing = np.isnan(X)
-        has_step = ~missing.reshape(len(X), self.n_steps, self.values_per_step).all(axis=2)
+        missing, values_per_step = np.isnan(X), X.shape[1] // self.n_steps
+        has_step = ~missing.reshape(len(X), self.n_steps, values_per_step).all(axis=2)
         lengths = np.where(has_step.any(axis=1), self.n_steps - has_step[:, ::-1].argmax(axis=1), 0)
-        lengths *= self.values_per_step
+        lengths *= values_per_step
         gaps = np.argwhere(missing & (np.arange(X.shape[1]) < lengths[:, None]))
         if len(gaps):
             row, column = gaps[0].tolist()
@@ -151,14 +150,6 @@ class FullyConnected(Network):
         n_encoded, n_components = layout.n_encoded, layout.n_components
         widths = [n_encoded, *layout.hidden_layer_sizes, n_components]
         return [(b, a * b) for a, b in [*pairwise(widths), (n_encoded, n_components)]]
-
-
-def check_positive_ints(owner: Any, name: str, values: Any) -> tuple[int, ...]:
-    """Check that a network's parameter is a sequence of integers >= 1."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise invalid_parameter(owner, name, "be a tuple of integers", values)
-    what = f"Each number of the '{name}' parameter of {type(owner).__name__}"
-    return tuple(check_count(what, value) for value in values)
 
 
 def check_size(owner: Any, name: str, shape: tuple[int, ...], n_features: int) -> None:

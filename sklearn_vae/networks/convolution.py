@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_size
 from sklearn_vae.networks.per_member import Gather, PerMember, Scatter, fully_connected, zero_init_
-from sklearn_vae.persistence.validation import invalid_parameter, serializable
+from sklearn_vae.persistence.validation import (
+    check_positive_ints,
+    invalid_parameter,
+    serializable,
+)
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)
@@ -68,7 +72,7 @@ class ConvNet(Network):
     (200, 2)
     """
 
-    row_structure = RowStructure(shared_scale=True)  # of all pixels
+    row_structure = RowStructure(period=1)
 
     image_shape: tuple[int, ...] | None = None
     channels: tuple[int, ...] = (16, 32)

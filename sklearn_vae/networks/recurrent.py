@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sklearn_vae.networks.base import Layout, Network, RowStructure, check_positive_ints, check_size
+from sklearn_vae.networks.base import Layout, Network, RowStructure, check_size
 from sklearn_vae.networks.per_member import (
     Dropout,
     Gather,
@@ -17,7 +17,12 @@ from sklearn_vae.networks.per_member import (
     fully_connected,
     zero_init_,
 )
-from sklearn_vae.persistence.validation import check_integer, invalid_parameter, serializable
+from sklearn_vae.persistence.validation import (
+    check_integer,
+    check_positive_ints,
+    invalid_parameter,
+    serializable,
+)
 
 
 @serializable
@@ -111,13 +116,7 @@ class GRUNet(Network):
     def row_structure(self) -> RowStructure:
         """A sequence of variable length, read by an autoregressive decoder if asked for."""
         n_steps, values_per_step = self.shape
-        return RowStructure(
-            shared_scale=True,
-            n_steps=n_steps,
-            values_per_step=values_per_step,
-            variable_length=True,
-            is_autoregressive=self.autoregressive,
-        )
+        return RowStructure(values_per_step, n_steps, self.autoregressive)
 
     def for_n_features(self, n_features: int) -> "GRUNet":
         """Return the network with the shape of sequences of ``n_features`` numbers."""

@@ -72,10 +72,22 @@ def check_count(name: str, value: object, minimum: int = 1, maximum: int = MAX_C
     )
 
 
+def check_positive_ints(owner: object, name: str, values: Any) -> tuple[int, ...]:
+    """Return a parameter of ``owner`` as a tuple; refuse anything but integers >= 1."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise invalid_parameter(owner, name, "be a tuple of integers", values)
+    what = f"Each number of the '{name}' parameter of {_name_of(owner)}"
+    return tuple(check_count(what, value) for value in values)
+
+
 def invalid_parameter(owner: object, name: str, expected: str, value: object) -> ValueError:
     """Return the error of a parameter of an object, or of a function by its name."""
-    caller = owner if isinstance(owner, str) else type(owner).__name__
-    return ValueError(f"The '{name}' parameter of {caller} must {expected}. Got {value!r} instead.")
+    what = f"The '{name}' parameter of {_name_of(owner)}"
+    return ValueError(f"{what} must {expected}. Got {value!r} instead.")
+
+
+def _name_of(owner: object) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__
 
 
 def check_number(owner: object, name: str, value: object, *, positive: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import OBJECTIVES, Constant, Objective, Schedule
+from sklearn_vae.objectives import OBJECTIVES, KLWeight, Objective, Schedule
 from sklearn_vae.training.dataset import Dataset
 
 # Minimum number of gradient steps in an epoch.
@@ -113,7 +113,7 @@ class TrainingJob:
             config,
             learning_rate=REFIT_RATE * config.learning_rate,
             n_iter_per_stage=(math.ceil(REFIT_ITERATIONS * n_iter), 0, 0),
-            beta=Constant(config.beta(n_iter)),
+            beta=KLWeight(config.beta(n_iter)),
         )
         job = replace(self, config=config, train=rows, valid=None, is_refit=True)
         return replace(job, weights=result.weights, previous=result)

@@ -21,7 +21,7 @@ from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.vae import build
-from sklearn_vae.objectives import Constant
+from sklearn_vae.objectives import KLWeight
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
 from sklearn_vae.training.optimizer import FlatAdam
@@ -322,7 +322,7 @@ def test_an_average_of_weights_is_what_is_kept():
         model.reset_parameters(0, 0)
         config = TrainingConfig(
             seed=0, max_iter=1, min_steps_per_epoch=6, batch_size=50, learning_rate=0.1,
-            beta=Constant(1.0), patience=9, n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
+            beta=KLWeight(1.0), patience=9, n_iter_per_stage=(1, 0, 0), ema_decay=averaging,
         )  # fmt: skip
         rows = Dataset.from_x(X, None, 50.0, 0.0)
         job = TrainingJob(model.architecture, config, rows)

@@ -17,7 +17,7 @@ from sklearn_vae.objectives import (
     MMD,
     OBJECTIVES,
     AggregatedPosterior,
-    Checked,
+    KLWeight,
     LinearWarmup,
     Minibatch,
     TotalCorrelation,
@@ -217,7 +217,7 @@ def test_warm_up_rises_in_a_straight_line_and_stays(n_iter, beta):
 @pytest.mark.parametrize("beta", [0, 2, 0.5, np.float32(0.25)])
 def test_a_checked_schedule_gives_what_the_users_function_gives(beta):
     """As a plain float, which a history can be saved with."""
-    given = Checked(lambda iteration: beta * iteration)(2)
+    given = KLWeight(lambda iteration: beta * iteration)(2)
 
     assert given == 2 * beta
     assert type(given) is float
@@ -227,7 +227,7 @@ def test_a_checked_schedule_gives_what_the_users_function_gives(beta):
 def test_a_checked_schedule_refuses_what_is_no_weight(beta):
     """The message says what the function gave, and when."""
     with pytest.raises(ValueError, match="The 'beta' parameter must be a finite number >= 0") as e:
-        Checked(lambda iteration: beta)(7)
+        KLWeight(lambda iteration: beta)(7)
 
     assert f"gave {beta!r} in iteration 7" in str(e.value)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
-from sklearn_vae.objectives import Constant
+from sklearn_vae.objectives import KLWeight
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig
 
@@ -18,7 +18,7 @@ CONFIG = TrainingConfig(
     batch_size=20,
     learning_rate=1e-2,
     weight_decay=0.01,
-    beta=Constant(1.0),
+    beta=KLWeight(1.0),
     patience=3,
 )
 PLAN = replace(CONFIG, batch_size=16, patience=2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.objectives import IWAE, MMD, OBJECTIVES, Constant, LinearWarmup, TotalCorrelation
+from sklearn_vae.objectives import IWAE, MMD, OBJECTIVES, KLWeight, LinearWarmup, TotalCorrelation
 from sklearn_vae.priors import PRIORS, MixturePrior, VampPrior
 from sklearn_vae.training import stacked
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
@@ -32,7 +32,7 @@ def different_runs(**table):
     return [
         make_run(a, va),
         make_run(b, vb, seed=5),
-        make_run(a, va, beta=Constant(0.3)),
+        make_run(a, va, beta=KLWeight(0.3)),
         make_run(b, vb, beta=LinearWarmup(2.0, 3), learning_rate=3e-3),
         make_run(a, va, learning_rate=3e-2, max_iter=3, weight_decay=0.0),
         make_run(a, va, patience=1),
@@ -109,7 +109,7 @@ OTHER_SETTINGS = {
     "batch_size": 32,
     "learning_rate": 3e-3,
     "weight_decay": 1.0,
-    "beta": Constant(0.3),
+    "beta": KLWeight(0.3),
     "patience": 1,
     "min_steps_per_epoch": 6,
     "n_iter_per_stage": (2, 1, 0),

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 from sklearn_vae import VAETransformer, system
 from sklearn_vae.likelihoods import LogNormal
-from sklearn_vae.objectives import ELBO, Constant, LinearWarmup
+from sklearn_vae.objectives import ELBO, KLWeight, LinearWarmup
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingJob
 from sklearn_vae.training.trainer import Trainer
@@ -31,7 +31,7 @@ def halves(x, **kwargs):
     return to_dataset(x[::2], **kwargs), to_dataset(x[1::2], **kwargs)
 
 
-@pytest.mark.parametrize("beta", [Constant(1.0), Constant(0.0), LinearWarmup(2.0, 4)])
+@pytest.mark.parametrize("beta", [KLWeight(1.0), KLWeight(0.0), LinearWarmup(2.0, 4)])
 def test_the_terms_of_the_history_add_up(beta, bent, make_model):
     """loss = reconstruction_loss + beta * kl_loss; validation is always at the final beta."""
     net = run(make_model(bent), *halves(bent), replace(CONFIG, beta=beta))
