@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 PENALTIES = np.logspace(-6, 3, 28)
 # Lower bound of standard deviations and ranges of the codes.
 MIN_SPREAD = 1e-6
-# Residuals of counts are linearized at no smaller root, in the column's unit.
-LEAST_ROOT = 0.5
 
 
 def fit_decoder_correction(
@@ -41,7 +39,7 @@ def fit_decoder_correction(
             z = model.posterior.mean(model.encode(encoded))
             codes[rows] = z[0].cpu().numpy()
             mean, values = model.reconstruct(z, encoded)[0].cpu().numpy(), x[rows, :n_columns]
-            of_counts = (np.square(values) - np.square(mean)) / (2 * np.maximum(mean, LEAST_ROOT))
+            of_counts = (np.square(values) - np.square(mean)) / (2 * np.maximum(mean, 0.5))
             has_residual = model.likelihood.has_density(x[rows]) | is_count
             residual[rows] = np.where(is_count, of_counts, values - mean) * has_residual
     np.nan_to_num(residual, copy=False)

@@ -26,22 +26,9 @@ from sklearn_vae.numerics.rows import batches
 
 # Bias of the log of an average of weights, in nats, that needs no further proposal.
 TOLERANCE = 0.025
-# Control variates change an estimate by no more than this factor.
-MAX_FACTOR = 1.5
 # Factor of the proposals' standard deviations, as far as the likelihood determines them. Where the
 # likelihood is flat, the proposal of a fitted mode is the prior, and the estimate is exact.
 PROPOSAL_SCALE = 1.2
-# One in so many draws from a Laplace approximation is from a wider one: heavier tails.
-WIDE_ONE_IN = 4
-# Every mode but the largest gets one in so many draws.
-OTHER_MODE_ONE_IN = 8
-# Two modes are the same within so many standard deviations (root mean square).
-SAME_MODE = 1.0
-# Starting points of the search for modes times latent dimensions, but at least so many points.
-MAX_START_DIMENSIONS = 12
-MIN_STARTS = 3
-# Further starting points are so many times as far out as draws from the prior.
-FAR_START = 3.0
 
 
 class WeightedCodes(NamedTuple):
@@ -143,7 +130,7 @@ class ImportanceSampler:
             spread = xp.square(centred).sum(1)
             slope = (centred * weight).sum(1) / spread
             corrected = factor - slope * (control.sum(1) - expected)
-            is_good = (corrected > 1 / MAX_FACTOR) & (corrected < MAX_FACTOR)
+            is_good = (corrected > 1 / 1.5) & (corrected < 1.5)
             # one that does not vary, but for rounding, says nothing
             is_good = is_good & (spread > tiny * xp.square(control).sum(1))
             factor = xp.where(is_good, corrected, factor)
@@ -217,8 +204,8 @@ def laplace_proposals(
 
 
 def _split(noise: Array) -> tuple[Array, Array]:
-    """Split draws into those from a Laplace approximation and those from a wider one."""
-    n_wide = noise.shape[1] // WIDE_ONE_IN
+    """Split draws into those from a Laplace approximation and a few from a wider one."""
+    n_wide = noise.shape[1] // 4
     return noise[:, n_wide:], noise[:, :n_wide]
 
 
@@ -248,7 +235,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     for _, proposal in sampler.proposals:
         if isinstance(proposal, NormalProposal):
             distance = proposal.squared_distance(modes.reshape(starts.shape)) / n_latent
-            has_proposal = has_proposal | (distance < SAME_MODE**2)
+            has_proposal = has_proposal | (distance < 1)  # a standard deviation
     has_proposal = has_proposal.reshape(n_members, -1)
     if has_proposal.any():
         modes = xp.where(has_proposal[..., None], flat, modes)
@@ -258,7 +245,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
     z, information, precision = (part[member, best, row] for part in by_start)
     proposals = list(laplace_proposals(z, information, precision, noise))
-    few = noise[:, : -(-noise.shape[1] // OTHER_MODE_ONE_IN)]
+    few = noise[:, : -(-noise.shape[1] // 8)]
     for start in range(n_starts if n_starts > 1 else 0):
         z, information, precision = (part[:, start] for part in by_start)
         proposals.append((NormalProposal.of(z, information, precision, PROPOSAL_SCALE), few))
@@ -271,9 +258,9 @@ def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
         candidates = target.prior.loc
     else:
         z = of_prior[:, :, 0]
-        candidates = ops.concatenate([FAR_START * z, z], 1)  # (M, C, l)
+        candidates = ops.concatenate([3 * z, z], 1)  # (M, C, l)
     n_members, _, n_latent = candidates.shape
-    n_starts = max(MAX_START_DIMENSIONS // n_latent, MIN_STARTS) - 1
+    n_starts = max(12 // n_latent, 3) - 1
     log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
     log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
     chosen = ops.argsort(-log_joint, 1)[:, :n_starts]  # (M, S, B)

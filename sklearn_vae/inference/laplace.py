@@ -17,8 +17,6 @@ from sklearn_vae.numerics.rows import batches
 # worth: without it, the code is about a quarter of a standard deviation off.
 MAX_STEPS = 20
 CONVERGED = 0.05
-# Backtracking factor of a rejected step.
-BACKTRACKING = 0.25
 # Distance of the finite differences of the decoder's outputs.
 DIFFERENCE = 0.05
 
@@ -121,7 +119,7 @@ def find_modes(
         candidate = z[:, rows] + size[:, rows, None] * step[:, chosen]
         ahead = expand(candidate, rows)
         is_better = ahead.log_joint > local.log_joint[:, rows]
-        size[:, rows] = xp.where(is_better, 1.0, BACKTRACKING * size[:, rows])
+        size[:, rows] = xp.where(is_better, 1.0, 0.25 * size[:, rows])
         for old, new in zip((z, *local), (candidate, *ahead), strict=True):
             mask = is_better.reshape(*is_better.shape, *(1,) * (new.ndim - 2))
             old[:, rows] = xp.where(mask, new, old[:, rows])

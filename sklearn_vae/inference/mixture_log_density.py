@@ -36,20 +36,10 @@ from sklearn_vae.priors import StandardNormal
 MAX_FIRST_GAP = 12.0
 MAX_COMPONENTS = 3
 MAX_GAP = 5.0
-# A row is far if its squared distance from the mode of its likeliest component is so many standard
-# deviations above the mean of a chi-squared distribution. Its code is searched once more, from the
-# best of N_STARTS normal codes of each of these scales, in FAR_COMPONENTS components.
-FAR = 10.0
-N_STARTS = 32
-START_SCALES = (1.0, 2.0, 4.0)
-FAR_COMPONENTS = 4
-# A larger part in the bias of the score, in nats, needs further draws, up to so many times.
+# A larger part in the bias of the score, in nats, needs further draws.
 MAX_BIAS = 0.002
-MAX_ROUNDS = 3
 # Each likely component gets one in so many of the draws of a row.
 COMPONENT_ONE_IN = 4
-# Components of a smaller posterior probability get none, if the density does not depend on codes.
-MIN_PROBABILITY = 1e-9
 
 
 class ComponentConditional:
@@ -171,7 +161,11 @@ class LikelyComponents:
         self.information[at] = local.information[0, good]
 
     def _search_far(self) -> None:
-        """Search the modes of far rows from many starts: the encoders have not seen such rows."""
+        """Search the modes of far rows from many starts: the encoders have not seen such rows.
+
+        A row is far if its squared distance from the mode of its likeliest component is ten
+        standard deviations above the mean of a chi-squared distribution.
+        """
         xp, n_rows = namespace(self.loc), self.pairs.n_rows
         ends = pairwise(self.model.ends)
         best = xp.stack([first + self.log_joint[first:end].argmax(0) for first, end in ends])
@@ -180,11 +174,11 @@ class LikelyComponents:
         standard = self.pairs.decode(z[None, None], xp.stack(at, -1)[None])[0][0][0, 0]  # (M B, d)
         n_dims = standard.shape[1] + z.shape[1]
         distance = sum(xp.square(part).sum(1) for part in (standard, z)).reshape(best.shape)
-        is_far = (distance > n_dims + FAR * math.sqrt(2 * n_dims))[self.model.member]  # (C, B)
+        is_far = (distance > n_dims + 10 * math.sqrt(2 * n_dims))[self.model.member]  # (C, B)
         if not is_far.any():
             return
-        normal = self.points.prior[0, :N_STARTS]  # (S, 1, l)
-        starts = ops.concatenate((scale * normal for scale in START_SCALES), 0)
+        normal = self.points.prior[0, :32]  # (S, 1, l)
+        starts = ops.concatenate((scale * normal for scale in (1.0, 2.0, 4.0)), 0)
         component, row = xp.where(is_far)
         for part in batches(len(row), self.pairs.codes_per_chunk // (1 + len(starts))):
             at = component[part], row[part]
@@ -195,7 +189,7 @@ class LikelyComponents:
             self.loc[at] = ops.take_along(z, index[..., None], 0)[0]
             best = ops.take_along(log_joint, index, 0)[0]
             self.log_joint[at] = best + self.model.log_weight[at[0]]
-        self._fit(self._likeliest(FAR_COMPONENTS) & is_far)
+        self._fit(self._likeliest(4) & is_far)
 
     def samplers(self) -> Iterator[tuple[Array, Array, ImportanceSampler]]:
         """Yield components and rows, and the sampler of their codes; refined ones come again."""
@@ -208,7 +202,7 @@ class LikelyComponents:
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
             sampler.add(normals, self.points.prior[:, :n_prior])
             yield *at, sampler
-            is_poor, further = sampler.is_uneven()[0], self.points.further[:MAX_ROUNDS]
+            is_poor, further = sampler.is_uneven()[0], self.points.further[:3]
             for rows, refined in refine(sampler, is_poor, further, add_draws):
                 yield at[0][rows], at[1][rows], refined
 
@@ -283,6 +277,6 @@ def posterior_components(model: MixtureEnsemble, x: Array) -> PosteriorDraws:
     z = ops.zeros((*shape, model.architecture.n_components), x)
     log_joint = pairs.log_likelihood(z[component, row], component, row).reshape(shape)
     log_joint = log_joint + model.log_weight[:, None]
-    is_likely = ops.softmax(log_joint, 0) >= MIN_PROBABILITY
+    is_likely = ops.softmax(log_joint, 0) >= 1e-9
     log_weight = xp.where(is_likely, log_joint, -math.inf)[:, None]
     return PosteriorDraws(component.reshape(shape), WeightedCodes(z[:, None], log_weight))

@@ -20,21 +20,16 @@ from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import (
-    MAX_SEED,
     Stream,
     make_generator,
     sample_categorical,
     stream_seed,
 )
-from sklearn_vae.numerics.rows import batches, rows_in_memory
+from sklearn_vae.numerics.rows import ROWS_AT_A_TIME, batches, rows_in_memory
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system import advance, uncounted, warn
 from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_threads
 
-# Rows drawn from the same weighted draws of the latent variables, at most. There are as many
-# of these as rows, up to a power of two, and at least so many.
-MAX_ROWS_PER_DRAWS = 1 << 12
-MIN_DRAWS = 1 << 8
 # Draws for each one that is kept, as its total is near a known one.
 DRAWS_PER_TOTAL = 16
 
@@ -192,9 +187,9 @@ class TorchModel(FittedModel):
         X = np.empty((n_samples, len(row)), row.dtype)
         for count in np.unique(counts).tolist():
             rows = counts == count
-            for batch in batches(count, MAX_ROWS_PER_DRAWS):
+            for batch in batches(count, ROWS_AT_A_TIME):
                 size = batch.stop - batch.start
-                n_draws = max(1 << (size - 1).bit_length(), MIN_DRAWS)
+                n_draws = max(1 << (size - 1).bit_length(), 256)  # as many, to a power of two
                 part = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
                 with uncounted():
                     drawn = self.sample_missing(observed[rows], size, n_draws, part, part)
@@ -223,7 +218,7 @@ class TorchModel(FittedModel):
         members = {value.shape[:1] for value in self.weights.values()}
         if len(members) != 1 or not min(members) or not self.n_members:
             raise ValueError("the weights are not those of the same members")
-        check_integer(self, "seed", self.seed, 0, MAX_SEED)
+        check_integer(self, "seed", self.seed, 0, (1 << 32) - 1)
         architecture.check_sizes([value.size for value in self.weights.values()])
         if architecture.blocks != columns.blocks:
             raise ValueError("the model's columns are not those of the table")

@@ -22,8 +22,6 @@ GOLDEN_RATIO = 0.6180339887498949
 # Type of the parameter random_state, as in scikit-learn.
 RandomState = int | np.random.RandomState | None
 
-# The largest seed that scikit-learn takes
-MAX_SEED = (1 << 32) - 1
 # Draws of a score, and imputed tables, at the most: Sobol points of them all exist at once
 MAX_DRAWS = 1 << 16
 
