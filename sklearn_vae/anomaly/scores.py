@@ -17,8 +17,6 @@ RIDGE = 0.3
 ROUNDING = 1e-13
 
 Quantiles = Annotated[np.ndarray, "f", "n_knots"]
-# Coordinates of rows in which distances are computed.
-SPACES = ("inputs", "normal_scores", "deviations")
 
 
 class Scorer(ABC):
@@ -188,14 +186,15 @@ class ClassSurprisal(Scorer):
 class NeighborScorer(Scorer):
     """Score by the nearest reference rows."""
 
-    space: str  # coordinates in which distances are computed, one of ``SPACES``
+    space: str  # coordinates in which distances are computed
     n_neighbors: int  # at least
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
         check_integer(self, "n_neighbors", self.n_neighbors)
-        if self.space not in SPACES:
-            raise ValueError(f"'space' must be one of {SPACES}. Got {self.space!r} instead.")
+        spaces = "inputs", "normal_scores", "deviations"
+        if self.space not in spaces:
+            raise ValueError(f"'space' must be one of {spaces}. Got {self.space!r} instead.")
 
     def coordinates(self, rows: ScoredRows) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of rows and of their reference: (n, f), (m, f)."""

@@ -20,6 +20,8 @@ from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient
 from sklearn_vae.training.gradients.mixture import MixtureGradient
 
+HAND_WRITTEN = ELBOGradient, MixtureGradient
+
 
 class LossGradient:
     """The loss terms of batches of one size and their gradient, written into the model's."""
@@ -28,8 +30,8 @@ class LossGradient:
         self.model: Any = model
         self.objective = objective
         # the first that supports both; None is autograd
-        classes = ELBOGradient, MixtureGradient
-        self.hand_written: Any = next((c for c in classes if c.supports(model, objective)), None)
+        supported = (cls for cls in HAND_WRITTEN if cls.supports(model, objective))
+        self.hand_written: Any = next(supported, None)
         self.gradient: Any = None
         self.masks: list[tuple[Tensor, Tensor]] = []
 
