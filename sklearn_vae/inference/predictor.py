@@ -19,12 +19,7 @@ from sklearn_vae.likelihoods import Limits
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.vae import VAE, build
-from sklearn_vae.numerics.random import (
-    Stream,
-    make_generator,
-    sample_categorical,
-    stream_seed,
-)
+from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical, stream_seed
 from sklearn_vae.numerics.rows import ROWS_AT_A_TIME, batches, rows_in_memory
 from sklearn_vae.persistence.validation import check_array, check_integer
 from sklearn_vae.system import advance, uncounted, warn

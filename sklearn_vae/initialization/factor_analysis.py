@@ -9,16 +9,10 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.ppca import (
-    ConditionRegression,
-    CorrelationPCA,
-    observed_moments,
-)
+from sklearn_vae.initialization.ppca import ConditionRegression, CorrelationPCA, observed_moments
 from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, ROWS_AT_A_TIME, batches, spread_out
 
-# Pseudo-observations of residual variances, with the column's total variance.
-RESIDUAL_PRIOR_ROWS = 0.1
 # Means (d,), loadings (k, d) and residual variances (d,) of a factor model.
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -148,8 +142,9 @@ def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarr
     gram[:, diagonal, diagonal] += 1  # a ridge: one row with loadings of zero
     gram[:, -1, -1] += np.finfo(np.float64).tiny + (counts == 0)
     coef = np.linalg.solve(gram, cross[..., None])[..., 0]  # (d, k + 1)
-    residual = squares - (coef * cross).sum(axis=1) + RESIDUAL_PRIOR_ROWS * variance
-    noise = np.maximum(residual / (counts + RESIDUAL_PRIOR_ROWS), 1e-4 * variance)
+    # a tenth of a row with the column's total variance
+    residual = squares - (coef * cross).sum(axis=1) + 0.1 * variance
+    noise = np.maximum(residual / (counts + 0.1), 1e-4 * variance)
     # parameter expansion: the factors' mean and covariance are moved into means and loadings
     moments = moments.reshape(n_features, n_features) / moments[-1]
     factor_mean = moments[-1, :-1]

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
 
-# A numeric y with more distinct values is continuous.
-MAX_CLASSES = 20
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LatentSpaceDisplay(DisplayMixin):
@@ -117,8 +114,9 @@ class LatentSpaceDisplay(DisplayMixin):
         is_date = y.dtype.kind == "M"
         y = mpl.dates.date2num(y) if is_date else y
         classes = _in_order(np.unique(y), self.y)
+        are_many = len(classes) > 20
         is_continuous = is_date or (
-            y.dtype.kind in "iuf" and (len(classes) > MAX_CLASSES or bool((y != np.round(y)).any()))
+            y.dtype.kind in "iuf" and (are_many or bool((y != np.round(y)).any()))
         )
         if is_continuous:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
@@ -140,7 +138,7 @@ class LatentSpaceDisplay(DisplayMixin):
             grey = {name: style[name] for name in style if name not in options}
             grey = {"color": "lightgrey", "zorder": 0.9, "label": "missing", **grey}
             self.scatters_.append(ax.scatter(*self.codes[missing].T, **grey))
-        if not is_continuous and len(classes) <= MAX_CLASSES:
+        if not (is_continuous or are_many):
             # outside the axes, whose corners hold codes
             ax.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 

@@ -30,8 +30,6 @@ from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.numerics.random import sobol_normal
 from sklearn_vae.numerics.rows import batches, rows_in_memory
 
-# Share of a variance that is due to the codes, at most.
-MAX_SHARE = 0.8
 # Rows of fewer values, or pairs of them, count as so many in their moments.
 MIN_PAIRS = 10
 # Rows with a pattern of missing values that fewer rows have are computed one by one, in batches.
@@ -275,11 +273,12 @@ class EM:
         n_codes = n_axes + len(factors.loadings)
         if n_codes == 0:
             return None
-        share = values[:n_axes, None].clip(max=MAX_SHARE)  # the same of both sides
+        most = 0.8  # of a variance is due to the codes
+        share = values[:n_axes, None].clip(max=most)  # the same of both sides
         of_real = np.sqrt(share) * axes[:, :n_axes].T
         of_others = values[:n_axes, None] * of_others[:n_axes] / np.sqrt(share)
         of_others = np.vstack([of_others, factors.loadings])
-        left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=MAX_SHARE))
+        left = scale * np.sqrt(1 - np.square(of_others).sum(0).clip(max=most))
         loadings, loc, left = map(torch.as_tensor, (of_others * scale, loc, left))
         initial, *_ = self.likelihood.initialize(loadings, loc, left)
         of_params = np.zeros((n_codes, self.likelihood.n_params))

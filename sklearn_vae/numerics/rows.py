@@ -13,9 +13,6 @@ DRAWS_AT_A_TIME = 1 << 11
 CACHED_NUMBERS = 1 << 18
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
-# Rows of a batch and parameters of a member are multiples of two vectors of AVX-512, so that
-# vector instructions treat the same numbers alike, and members round as one alone does.
-ALIGNMENT = 32
 
 
 def batches(n_rows: int, batch_size: int) -> Iterator[slice]:
@@ -51,8 +48,11 @@ def spread_out(n_rows: int, max_rows: int = ROWS_OF_RULES) -> np.ndarray:
 
 
 def aligned(n: int) -> int:
-    """Round up to a multiple of ``ALIGNMENT``."""
-    return -(-n // ALIGNMENT) * ALIGNMENT
+    """Round rows of a batch, or parameters of a member, up to two vectors of AVX-512.
+
+    Vector instructions treat the same numbers alike then, and members round as one alone does.
+    """
+    return -(-n // 32) * 32
 
 
 def rows_in_cache(width: int, n_draws: int = 1) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
-from sklearn_vae.numerics.rows import ALIGNMENT, ROWS_AT_A_TIME, aligned
+from sklearn_vae.numerics.rows import ROWS_AT_A_TIME, aligned
 from sklearn_vae.objectives import Minibatch, Objective
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.gradients.elbo import ELBOGradient
@@ -51,7 +51,7 @@ class LossGradient:
             return None
         positions = torch.arange(aligned(n_rows), device=rows.like.device)
         positions = positions.clamp(max=n_rows - 1)  # the last row fills the last chunk
-        size = max(ROWS_AT_A_TIME // (ALIGNMENT * n_members), 1) * ALIGNMENT
+        size = aligned(-(-ROWS_AT_A_TIME // n_members))
         chunks = positions.expand(n_members, -1).split(size, dim=1)
         inputs = [model.encoder_input(rows.take(chunk)[0]) for chunk in chunks]
         x = torch.cat(inputs, dim=1)[:, :n_rows].flatten(0, 1)
