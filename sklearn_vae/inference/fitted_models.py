@@ -31,13 +31,8 @@ from sklearn_vae.system import advance, one_thread
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
 MAX_CACHED_NUMBERS = 1 << 20
-# Size of an array that is freed at once, unused. The C library of Linux then keeps freed memory, of
-# up to twice this size, for the next arrays; it would return that of every score to the system.
-FREED_BYTES = 1 << 24
 # Rows of a mixture that are computed at a time, at most.
 MAX_MIXTURE_ROWS = 1 << 8
-# Rows whose means are imputed at a time, so that temporary arrays are small.
-IMPUTED_AT_A_TIME = 1 << 16
 
 
 class Backend(NamedTuple):
@@ -129,7 +124,7 @@ class FittedModel:
         """
         imputed = X[:, : self.columns.n_features].copy()
         incomplete = np.flatnonzero(has_missing_values(X))
-        for chunk in batches(len(incomplete), IMPUTED_AT_A_TIME):
+        for chunk in batches(len(incomplete), 1 << 16):  # temporary arrays are then small
             rows = X[incomplete[chunk]]
             encoded = self.map(self.conditional_mean, rows, n_draws=n_draws)
             imputed[incomplete[chunk]] = self.columns.fill_missing(rows, encoded, is_rounded)
@@ -141,7 +136,9 @@ class FittedModel:
         The arrays become read-only: a change would not reach the model.
         """
         if key not in self._cache:
-            np.empty(FREED_BYTES, np.uint8)
+            # freed at once, unused: the C library of Linux then keeps freed memory, of up to twice
+            # this size, for the next arrays; it would return that of every score to the system
+            np.empty(1 << 24, np.uint8)
             model = make()
             if sum(value.size for value in self.weights.values()) > MAX_CACHED_NUMBERS:
                 return model
