@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_vae.initialization.ppca import MIN_VARIANCE, LinearGaussian, observed_moments
 from sklearn_vae.numerics.rows import spread_out
 
-# Maximum number of rows to cluster, evenly spread over a longer table.
+# Rows of a longer table that are clustered, or tested for light tails, at most.
 MAX_ROWS = 1 << 13
 
 
