@@ -3,9 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
@@ -56,10 +56,6 @@ class Posterior(ABC):
     def default_n_components(self, n_factors: int) -> int:
         """Number of latent dimensions for ``n_components="auto"``, by the table's factors."""
         return n_factors
-
-    def at_iteration(self, iteration: int) -> Self:
-        """Anneal to an iteration of training, counted from 0; by default nothing is annealed."""
-        return self
 
     @abstractmethod
     def initial_params(self, loc: Array, scale: Array) -> Array:
@@ -231,8 +227,6 @@ MAX_CODES = 4096
 MAX_VARIABLES = 12
 # Number of classes of a variable for ``n_components="auto"``, at most.
 DEFAULT_N_CLASSES = 10
-# Iterations in which the temperature falls.
-N_ANNEALED = 30
 
 
 @serializable
@@ -249,8 +243,7 @@ class RelaxedCategorical(Posterior):
         \qquad g = -\log(-\log \Phi(\epsilon)),
 
     with standard Gumbel noise g: a reparameterization that tends to one-hot codes as the
-    temperature :math:`\tau` goes to 0. It falls from 1 to ``temperature`` in 30 iterations, by the
-    same factor in each. Without a gradient, in validation and in scores, a draw
+    temperature :math:`\tau` goes to 0. Without a gradient, in validation and in scores, a draw
     is a one-hot code, which does not depend on the temperature. The prior is uniform, and the
     KL from it has a closed form. The score sums over all codes, of which there are 4,096 at
     most. ``transform`` returns the probabilities of the classes. The model is initialized by
@@ -261,7 +254,7 @@ class RelaxedCategorical(Posterior):
     n_variables : int, default=1
         Number of categorical variables, at most 12, which divide ``n_components`` equally.
     temperature : float, default=0.3
-        Final temperature, above 0.
+        Temperature of the draws in training, above 0.
 
     References
     ----------
@@ -311,11 +304,6 @@ class RelaxedCategorical(Posterior):
     def default_n_components(self, n_factors: int) -> int:
         """Ten classes per variable, or fewer of many variables."""
         return self.n_variables * min(DEFAULT_N_CLASSES, self._max_classes)
-
-    def at_iteration(self, iteration: int) -> Self:
-        """Anneal the temperature from 1, by the same factor in each iteration."""
-        temperature = float(self.temperature) ** min(iteration / N_ANNEALED, 1.0)
-        return replace(self, temperature=temperature)
 
     def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters with these logits: (l), (l) -> (l)."""

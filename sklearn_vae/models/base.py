@@ -38,7 +38,7 @@ class BaseVAE:
     def set_parts(self, architecture: Architecture) -> None:
         """Set what follows from the architecture."""
         self.architecture, self.n_conditions = architecture, architecture.n_conditions
-        self.posterior = architecture.posterior.at_iteration(0)
+        self.posterior = architecture.posterior
         # of classes, "normal" means equal probabilities
         n_variables = self.posterior.n_variables
         self.prior = UniformCategorical(n_variables) if n_variables else architecture.prior

@@ -144,7 +144,6 @@ class Trainer(NeuralNet):
         self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
         epoch = self.configs[0].first_epoch + len(self.history) - 1
         self.beta_ = np.array([config.beta(epoch) for config in self._configs], dtype=float)
-        model.posterior = model.architecture.posterior.at_iteration(epoch)
         is_last_stage = scheduler.stage == len(STAGES) - 1
         is_homoscedastic = np.array([config.is_homoscedastic for config in self._configs])
         self._gradient.freeze_scales(is_homoscedastic & ~is_last_stage)

@@ -95,15 +95,6 @@ def test_the_kl_is_that_from_equal_probabilities(params):
     torch.testing.assert_close(TWO_OF_THREE.kl(params), kl_divergence(by_torch(params), equal))
 
 
-def test_the_temperature_falls_by_the_same_factor_and_then_stays():
-    """The documented schedule."""
-    posterior = RelaxedCategorical(temperature=0.25)
-
-    np.testing.assert_allclose(
-        [posterior.at_iteration(i).temperature for i in (0, 15, 30, 45)], [1, 0.5, 0.25, 0.25]
-    )
-
-
 def test_all_codes_are_enumerated(params):
     """Nine different ones, each of one class per variable."""
     codes = TWO_OF_THREE.enumerate_codes(6, params)
