@@ -15,8 +15,8 @@ from time import perf_counter
 
 from threadpoolctl import ThreadpoolController
 
-# Seconds between two states of a line in a log; where it is overwritten, a tenth of a second.
-LOG_SECONDS = 10.0
+# Seconds between two states of a line, where it is overwritten and in a log.
+LIVE_SECONDS, LOG_SECONDS = 0.1, 10.0
 # Seconds that imputation or sampling takes before its first line.
 QUIET_SECONDS = 2.0
 
@@ -73,7 +73,7 @@ class ProgressLine:
     @property
     def is_due(self) -> bool:
         """The last state is old enough for a new one."""
-        return perf_counter() - self.printed >= (0.1 if self.is_live else LOG_SECONDS)
+        return perf_counter() - self.printed >= (LIVE_SECONDS if self.is_live else LOG_SECONDS)
 
     def print(self, text: str, *, is_last: bool = False) -> None:
         """Print a state."""

@@ -54,7 +54,7 @@ def test_every_row_is_counted_once(task, monkeypatch, capsys):
     """Chunk by chunk, whatever computes them."""
     monkeypatch.setattr(system, "LOG_SECONDS", 0.0)
     monkeypatch.setattr(system, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(predictor, "MAX_ROWS_PER_DRAWS", 50)
+    monkeypatch.setattr(predictor, "ROWS_AT_A_TIME", 50)
     call, verb = task
     # a row that is imputed takes more numbers than one that is sampled
     monkeypatch.setattr(sizes, "CACHED_NUMBERS", 1 << (16 if verb == "Imputing" else 12))
