@@ -35,14 +35,14 @@ def warn_of_columns(X: np.ndarray, fields: Sequence[Field], *, of_extremes: bool
     nines = (10.0 ** np.arange(2, 16) - 1).astype(X.dtype)  # 99, 999, 9999 and so on
     has_nines = np.isin(np.abs(extremes), nines)  # (2, n_features)
     for j, name in enumerate(names):
-        messages, column = [], X[:, j]
+        column, categories = X[:, j], fields[j].categories if fields else None
+        messages: list[tuple[str, str]] = []
         if fields and fields[j].is_numeric:
             messages += _of_row_numbers(column[~np.isnan(column)])
-        if not fields or fields[j].categories is None:
+        if categories is None:
             messages += [*_of_codes(column, extremes[has_nines[:, j], j]), *_of_digits(column)]
-        else:
-            texts = [value for value in fields[j].categories if isinstance(value, str)]
-            messages += _of_texts(texts, column) if len(texts) > 20 else ()
+        elif len(texts := [value for value in categories if isinstance(value, str)]) > 20:
+            messages += _of_texts(texts, column)
         for message, detail in messages:
             columns.setdefault(message, []).append(f"{name!r}{detail}")
     for j, message, detail in _of_extremes(X, extremes) if of_extremes else ():
