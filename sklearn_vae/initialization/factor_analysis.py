@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import ConditionRegression, CorrelationPCA, observed_moments
 from sklearn_vae.numerics.array_api import impute_by_factors
-from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, ROWS_AT_A_TIME, batches, spread_out
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, rows_in_cache, spread_out
 
 # Means (d,), loadings (k, d) and residual variances (d,) of a factor model.
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -45,8 +45,7 @@ class FactorModel:
         Standard deviations of residuals are at least ``min_residual``. Some of many rows are used.
         """
         rows = spread_out(len(x), max(NUMBERS_AT_A_TIME // x.shape[1], 2048))
-        if len(rows) > ROWS_AT_A_TIME:  # rows with the same missing values follow one another
-            rows = rows[np.lexsort(np.isnan(x[rows]).T)]
+        rows = rows[np.lexsort(np.isnan(x[rows]).T)]  # by patterns: see ``_posteriors``
         subset = x[rows].astype(np.float64)
         subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
         loc, variance = observed_moments(subset, subset_weight)
@@ -156,10 +155,13 @@ def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarr
 def _posteriors(
     x: np.ndarray, loc: np.ndarray, loadings: np.ndarray, noise: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
-    """Yield the factors' posterior means (n, k) and covariances (n, k, k), and their rows."""
+    """Yield the factors' posterior means (n, k) and covariances (n, k, k), and their rows.
+
+    Rows with the same missing values that follow one another share a covariance.
+    """
     n_factors = len(loadings)
     products = (loadings[:, None] * loadings[None]).reshape(n_factors**2, -1)
-    for rows in batches(len(x), ROWS_AT_A_TIME):
+    for rows in batches(len(x), rows_in_cache(n_factors**2)):
         observed = ~np.isnan(x[rows])
         precision = observed / noise
         is_first = np.append(True, (observed[1:] != observed[:-1]).any(axis=1))

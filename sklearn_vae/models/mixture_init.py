@@ -28,7 +28,7 @@ from sklearn_vae.models.mixture_ensemble import COMPONENT_LOG_SCALE_BOUND
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import HALF_LOG_2PI
 from sklearn_vae.numerics.random import sobol_normal
-from sklearn_vae.numerics.rows import batches, rows_in_memory
+from sklearn_vae.numerics.rows import batches, rows_in_cache, rows_in_memory
 
 # Rows of fewer values, or pairs of them, count as so many in their moments.
 MIN_PAIRS = 10
@@ -356,8 +356,7 @@ class EM:
             return log_joint
         params = self.likelihood.split_params(self.params[None])
         others, observed = self.observed_others
-        n_values = max(self.likelihood.n_values, 64)  # small batches stay in the cache
-        n_rows = rows_in_memory(len(self.weight) * n_values)
+        n_rows = rows_in_cache(self.likelihood.n_values, len(self.weight))
         for rows in batches(len(others), n_rows):
             mask = None if observed is None else observed[None, rows]
             log_joint[:, rows] += self.likelihood.log_prob_by_component(

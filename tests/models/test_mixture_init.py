@@ -89,7 +89,8 @@ def test_missing_numbers_are_integrated_out(covariance_type, rng):
 @pytest.mark.parametrize("max_numbers", [1 << 22, 1000])
 def test_the_density_of_incomplete_rows_is_the_marginal(max_numbers, rng, monkeypatch):
     """Against scipy, with numbers, classes and counts, in one batch of rows or several."""
-    monkeypatch.setattr("sklearn_vae.numerics.rows.MAX_NUMBERS", max_numbers)
+    for name in ("MAX_NUMBERS", "CACHED_NUMBERS"):
+        monkeypatch.setattr(f"sklearn_vae.numerics.rows.{name}", max_numbers)
     X = np.column_stack(
         [
             rng.normal(size=(200, 3)) @ rng.normal(size=(3, 3)),
