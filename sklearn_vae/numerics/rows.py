@@ -35,7 +35,7 @@ def distinct(X: np.ndarray) -> np.ndarray:
     return np.unique(np.nan_to_num(X, nan=np.inf), axis=0, return_index=True)[1]
 
 
-def spread_out(n_rows: int, max_rows: int = ROWS_OF_RULES) -> np.ndarray:
+def spread_out(n_rows: int, max_rows: int = 2048) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
 
     Which one is random, by a fixed seed: rows at equal distances may be of one kind.

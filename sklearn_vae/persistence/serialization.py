@@ -28,8 +28,6 @@ from sklearn_vae.persistence.validation import (
     is_serializable,
 )
 
-# Kind of a file that holds an estimator.
-MODEL = "model"
 # Types of floating-point rows.
 DTYPES = ("<f4", "<f8", ">f4", ">f8")
 
