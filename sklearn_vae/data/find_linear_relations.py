@@ -23,9 +23,13 @@ FEW_VALUES = 10
 RELATIVE_WIDTH = 2.0**-18
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
 MAX_ERROR = 0.125
-# Fraction of derived values of the wrong sign, by a normal distribution, from which on a column
-# does not follow from others: samples would have too many that are reflected at 0.
+# Fraction of derived values of the wrong sign, by errors of samples, from which on a column does
+# not follow from others: too many would be reflected at 0.
 MAX_WRONG = 0.25
+# Cost from which on a column is derived only if totals that were found before tell no other.
+MAX_COST = 0.5
+# Errors of samples, in standard deviations of the most variable column; derived ones have the same.
+BLUR = 0.1
 # Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
 # second one on, it may be derived in place of the other column.
 SMALL_PART, LARGE_PART = 0.001, 0.05
@@ -57,11 +61,12 @@ def find_linear_relations(
         if any(low < fraction <= high for fraction in zeros.values()):
             searches.append(([j for j in zeros if zeros[j] <= high], True, True))
     for indices, is_log, skips_zeros in searches:
-        _Search(X, indices, weight, relations, is_log=is_log, skips_zeros=skips_zeros).run()
-        derived = _derived(relations)
-        free = [j for j in indices if j not in derived]
-        if len(free) < len(indices):  # totals stand for several others, or hide them
-            _Search(X, free, weight, relations, is_log=is_log, skips_zeros=skips_zeros).run()
+        for has_totals, max_cost in ((False, MAX_COST), (True, np.inf), (False, np.inf)):
+            left_out = set() if has_totals else _derived(relations)  # they may hide others
+            used = [j for j in indices if j not in left_out]
+            if has_totals or len(used) < len(indices):
+                search = _Search(X, used, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
+                search.run(max_cost)
     return _sources_first(relations) or []
 
 
@@ -106,7 +111,7 @@ class _Search:
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
-    def run(self) -> None:
+    def run(self, max_cost: float) -> None:
         """Add the relations that are found: parts before totals, derived columns in the basis."""
         derived = _derived(self.relations)
         order = np.argsort(self.scale, kind="stable").tolist()
@@ -116,26 +121,28 @@ class _Search:
                 residual = residual - self.span @ (self.span.T @ residual)
             norm, is_near = np.linalg.norm(residual), np.abs(residual).max() < MAX_ERROR
             is_derived = self.columns[k] in derived
-            relation = self._relation_with(k) if is_near and not is_derived else None
+            relation = self._relation_with(k, max_cost) if is_near and not is_derived else None
             if relation is not None:
                 self.relations.append(relation)
             elif norm > RELATIVE_WIDTH and not (is_near and is_derived):
                 self.basis.append(k)
                 self.span = np.column_stack([self.span, residual / norm])
 
-    def _relation_with(self, k: int) -> LinearRelation | None:
-        """Return a relation of a column with those of the basis, if there is one.
+    def _relation_with(self, k: int, max_cost: float) -> LinearRelation | None:
+        """Return a relation of a column with those of the basis, if there is one of lower cost.
 
         The derived column leaves the basis, and the others are in it.
         """
-        parts = np.abs(self._solve(k, self.basis)[0])
-        near = [(1 + 1e-6, k), *zip(parts.tolist(), self.basis, strict=True)]
+        parts, errors = self._solve(k, self.basis)
+        near = [(1 + 1e-6, k), *zip(np.abs(parts).tolist(), self.basis, strict=True)]
         before = _derived(self.relations)
-        best, least = None, np.inf
+        best, least = None, max_cost
         large = [(part, j) for part, j in near if part >= LARGE_PART]
         free = [(part, j) for part, j in large if self.columns[j] not in before]
         keeps_common = self.is_log or len(free) < 3
-        for cost, *_, derived in sorted(self._preference(*each, keeps_common) for each in free):
+        broken = self._fractions_broken(large, errors)
+        order = sorted(self._preference(*each, broken[each[1]], keeps_common) for each in free)
+        for cost, *_, derived in order:
             if cost >= least:
                 break
             relation = self._fit(derived, [j for j in (*self.basis, k) if j != derived])
@@ -150,22 +157,40 @@ class _Search:
 
     @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
     def _preference(
-        self, part: float, k: int, keeps_common: bool
+        self, part: float, k: int, broken: float, keeps_common: bool
     ) -> tuple[float, float, float, int]:
         """Order of columns that may be derived, first their costs.
 
-        These are the share by which errors increase the standard deviation, and the fraction of
-        common values, which sums do not keep. Samples have errors of a tenth of the standard
-        deviation of the most variable column, and derived ones the same. Of equal costs the finest
-        recorded comes first: what is derived is rounded, and finer columns do not follow from a
-        coarser one.
+        These are the share by which errors increase the standard deviation, the fraction of
+        ``broken`` equations, and that of common values, which sums do not keep. Of equal ones the
+        finest recorded comes first: finer columns do not follow from a coarser one.
         """
         (lattice, decimals, width, scale), _ = self._read(k)
         is_recorded = decimals >= 0 or lattice[1] > 0
         steps = round(float(np.log(scale / width)), 1) if is_recorded else np.inf
-        blur = float(np.hypot(1, 0.1 / part)) - 1
+        blur = float(np.hypot(1, BLUR / part)) - 1
         common = 0.0 if keeps_common else self._fraction_common(k)
-        return round(blur + common, 1), -steps, -part, k
+        return round(blur + broken + common, 1), -steps, -part, k
+
+    @np.errstate(all="ignore")  # without rounding
+    def _fractions_broken(
+        self, parts: list[tuple[float, int]], errors: np.ndarray
+    ) -> dict[int, float]:
+        """Fractions of rows whose equation a derived column breaks, as others are finer.
+
+        Columns come after their parts. None breaks it where errors (m,) are those of its rounding:
+        it was derived.
+        """
+        rounding = np.zeros((len(self.Z), len(parts)))
+        for i, (part, k) in enumerate(parts):
+            (lattice, decimals, width, _), _ = self._read(k)
+            if decimals >= 0 or lattice[1] > 0:
+                rounding[:, i] = width * part / self.scale[k]
+                rounding[:, i] /= self.values[:, k] if self.is_log else 1
+        finest = rounding.min(axis=1), 4 * np.abs(errors)
+        kept = np.max([(each[:, None] / rounding).mean(axis=0) for each in finest], axis=0)
+        broken = (1 - np.nan_to_num(kept, nan=1)).clip(min=0)
+        return {k: fraction for (_, k), fraction in zip(parts, broken.tolist(), strict=True)}
 
     def _solve(self, derived: int, sources: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Least squares, in standard deviations: coefficients (k,) and errors (m,)."""
@@ -329,7 +354,8 @@ class _Search:
         y = self.X[:, relation.derived]
         if not relation.signs[-1]:
             return 0.0
-        wrong = float(ndtr(-abs(np.nanmean(y)) / relation.scale))
+        largest = np.sqrt(np.diag(relation.covariance) * np.square(relation.coefficients)).max()
+        wrong = float(np.nanmean(ndtr(-np.abs(y) / (BLUR * largest))))
         is_none = self.weight.sum() * wrong < 1
         return 0.0 if is_none else max(wrong, float((y == 0).sum() / (~np.isnan(y)).sum()))
 
@@ -407,8 +433,8 @@ def _round_numbers(values: np.ndarray) -> list[tuple[float, np.ndarray]]:
     if _is_per_year(values).all():
         candidates.append((0.0, np.sign(values) / YEAR))
     for n_digits in range(1, 7):
-        cost = len(values) * n_digits * float(np.log(10))
         for exponent in (1, -1):
             rounded = [float(f"{x:.{n_digits}g}") for x in (values**exponent).tolist()]
+            cost = len({*map(abs, rounded)}) * n_digits * float(np.log(10))
             candidates.append((cost, np.array(rounded) ** exponent))
     return candidates

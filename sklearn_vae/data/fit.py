@@ -129,6 +129,7 @@ def fit_encoder(
     for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
         columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
     numbers = [j for j in numbers if j not in one_to_one]
+    ratios = [{*each.sources} for each in linear if each.is_log and {*each.coefficients} == {-1, 1}]
     encoder = TableEncoder(
         column_names,
         groups=_group(columns, X, weight, free),
@@ -138,7 +139,7 @@ def fit_encoder(
         many_to_one=relations[1],
         linear_relations=linear,
         equal_cells=equal_cells,
-        orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers]),
+        orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers], ratios),
     )
     rows, inputs = spread_out(len(X)), encoder.inputs_of_numbers
     inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]

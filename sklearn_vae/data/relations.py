@@ -341,12 +341,15 @@ def _is_broken(X: np.ndarray, a: int, b: int, is_fixed: np.ndarray | None) -> np
     return is_above if is_fixed is None else is_above & ~(is_fixed[:, a] & is_fixed[:, b])
 
 
-def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> Orders:
+def find_orders(
+    X: np.ndarray, columns: list[int], units: Sequence[object], ratios: Sequence[set[int]] = ()
+) -> Orders:
     """Find pairs of columns that are in order in all rows with both, by more than chance.
 
     Of the columns with the indices ``columns``, those of the same unit are compared. By chance,
-    each row is in order with the probability that any two of their values are. Of pairs that follow
-    from others, or that go in a circle, none is kept.
+    each row is in order with the probability that any two of their values are. Of ``ratios``, both
+    columns of which are known, half of the evidence is enough: most pairs of columns are none. Of
+    pairs that follow from others, or that go in a circle, none is kept.
     """
     if not 1 < len(columns) <= MAX_COMPARED:
         return Orders()
@@ -362,7 +365,8 @@ def find_orders(X: np.ndarray, columns: list[int], units: Sequence[object]) -> O
         for b in np.flatnonzero(candidates).tolist():
             low = x[~(np.isnan(x) | np.isnan(rows[:, b]))]
             below = np.searchsorted(ordered[: n_known[b], b], low).mean() / n_known[b]
-            is_often[a, b] = -len(low) * np.log1p(-below) >= MIN_EVIDENCE
+            least = MIN_EVIDENCE / (2 if {*indices[[a, b]].tolist()} in ratios else 1)
+            is_often[a, b] = -len(low) * np.log1p(-below) >= least
     kinds = [units[k] for k in np.flatnonzero(has_many).tolist()]
     is_often &= np.array([[one == other for one in kinds] for other in kinds], bool)
     for batch in small_batches(X):

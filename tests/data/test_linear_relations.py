@@ -215,6 +215,39 @@ def test_ratios_are_derived_from_what_is_coarser(rng):
     assert derived(np.column_stack([area, price, (price / area).round()])).keys() == {2}
 
 
+def test_rates_are_derived_from_counts(rng):
+    """As a share of many, recorded more finely than whole numbers of them tell."""
+    sessions = np.exp(rng.normal(7, 0.3, 300)).round()
+    bounces = rng.binomial(sessions.astype(int), 0.45)
+
+    assert derived(np.column_stack([sessions, bounces, (100 * bounces / sessions).round(2)])) == {
+        2: {0: -1, 1: 1}
+    }
+
+
+def test_amounts_that_rounding_would_break_are_not_derived(rng):
+    """Net follows from pieces and price, not from gross: a cent of it is more than one of gross."""
+    price, pieces = np.exp(rng.normal(3, 0.7, 400)).round(2), 1 + rng.poisson(4, 400)
+    net = (price * pieces).round(2)
+    discount = (net * rng.choice([0, 0.05, 0.1], 400)).round(2)
+    gross = (1.19 * (net - discount)).round(2)
+
+    assert derived(np.column_stack([price, pieces, net, discount, gross])) == {
+        2: {0: 1, 1: 1},
+        4: {2: 1.19, 3: -1.19},
+    }
+
+
+def test_ratios_follow_from_columns_that_are_not_derived(rng):
+    """Two columns tell each, though a derived one stands for either."""
+    pupils = np.exp(rng.normal(6, 1, 300)).round()
+    teachers = (pupils / rng.normal(20, 2, 300)).round(1)
+    computers = (pupils * rng.beta(3, 12, 300)).round()
+    X = np.column_stack([pupils, teachers, computers, pupils / teachers, computers / pupils])
+
+    assert derived(X) == {3: {0: 1, 1: -1}, 4: {0: -1, 2: 1}}
+
+
 def test_a_product_beside_a_total_of_it(rng):
     """Net, rate, tax and gross amount: with two rates the logarithm of gross hides the product."""
     net = (5 + np.exp(rng.normal(4, 1, 600))).round(2)

@@ -90,6 +90,18 @@ def test_others_are_not(case, rng):
     assert pairs(X, units) == set()
 
 
+def test_a_share_of_few_rows_is_at_most_one(rng):
+    """The columns of a ratio need less evidence than any two columns."""
+    whole = np.exp(rng.normal(6, 0.7, 60)).round()
+    part = rng.binomial(whole.astype(int), rng.beta(5, 5, 60))
+    X = np.column_stack([whole, part, part / whole])
+    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+
+    assert not pairs(X[:, :2])
+    assert encoder.linear_relations[0].derived == 2
+    np.testing.assert_array_equal(encoder.orders.pairs, [[1, 0]])
+
+
 def test_samples_and_imputations_are_in_order(fitted):
     """With any cells missing, given a cell, and after the change of a chain of columns."""
     table = make(300, seed=1)
