@@ -298,7 +298,7 @@ for start in range(0, len(X), 50_000):
     X[start : start + 50_000] = z @ loadings + rng.normal(size=(50_000, 50))
 X.flush()
 X = np.load(sys.argv[1], mmap_mode="r")
-sparse = random_array((5000, 2000), density=0.02, format="csr", rng=0)
+sparse = random_array((5000, 2000), density=0.02, format="csr", dtype=np.float32, rng=0)
 model = VAETransformer(2, hidden_layer_sizes=(16,), likelihood="gaussian", max_iter=1,
                        refit=False, batch_size=2048, random_state=0)
 model.fit(X[:5000])

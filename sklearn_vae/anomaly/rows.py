@@ -6,11 +6,10 @@ corrected (see ``ModelScore``). So training rows and new rows have scores of the
 torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 # Largest number of reference rows, where time would grow with pairs of rows.
 MAX_REFERENCE = 2000
 CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
+# Largest difference of equal rows, in interquartile ranges, by bytes per number. A PCA before the
+# detector rounds by the batch, and in its ``fit_transform`` in another way than later.
+MAX_ROUNDING = {4: 1e-5, 8: 1e-12}
+MISSING = -1e6  # number of these ranges in the place of a missing value
 
 
 @dataclass(eq=False, repr=False)
@@ -42,6 +45,7 @@ class ScoredRows:
     folds: Sequence[tuple["Predictor", np.ndarray]] = field(default=(), kw_only=True)
     # whether a row that equals a reference row is another row, not that one
     are_new: bool = field(default=False, kw_only=True)
+    rounding: float = field(default=MAX_ROUNDING[8], kw_only=True)
 
     def __post_init__(self) -> None:
         if self.reference is None:
@@ -52,8 +56,7 @@ class ScoredRows:
 
     def select(self, indices: np.ndarray | slice) -> "ScoredRows":
         """Rows at the indices, with the same reference."""
-        X = self.X[indices]
-        return ScoredRows(X, self.columns, self.model, self.reference, are_new=self.are_new)
+        return replace(self, X=self.X[indices], folds=())
 
     def split(self, model: "Predictor", is_new: np.ndarray) -> tuple["ScoredRows", "ScoredRows"]:
         """Split rows into new ones and their reference, to which another model was fitted.
@@ -70,14 +73,13 @@ class ScoredRows:
         """Rows (n, n_features) whose reference are these, in double precision.
 
         Classes that these rows do not have, as a dtype may declare them, are ``UNKNOWN``.
-        ``fields`` are the columns', none of an array of numbers. Rows that equal some
-        of these ``may_be_new`` ones, where that happens often.
+        ``fields`` are the columns', none of an array. Rows that often equal these ``may_be_new``.
         """
-        X = X.astype(np.float64)
+        X, rounding = X.astype(np.float64), MAX_ROUNDING[X.dtype.itemsize]
         for j in (j for j, f in enumerate(fields) if f.logical_type in ("boolean", "category")):
             self.mark_unknown(X, j)
         are_new = may_be_new and self.are_often_repeated
-        return ScoredRows(X, self.columns, self.model, self, are_new=are_new)
+        return ScoredRows(X, self.columns, self.model, self, are_new=are_new, rounding=rounding)
 
     def mark_unknown(self, X: np.ndarray, column: int) -> None:
         """Replace classes of a column that these rows do not have, in place: (n, n_features)."""
@@ -161,12 +163,14 @@ class ScoredRows:
         return X
 
     @cached_property
+    @np.errstate(over="ignore")
     def reference_indices(self) -> np.ndarray:
-        """Index of each row among the reference rows, -1 for a new row: (n,)."""
+        """Index of each row among the reference rows, but for rounding, -1 for a new row: (n,)."""
         if self.are_new:
             return np.full(len(self), -1)
-        index_of = self.reference.index_of
-        return np.array([index_of.get(key, -1) for key in self._keys()], dtype=int)
+        tree, indices, unit = self.reference.tree
+        x = np.nan_to_num(self.X / unit, nan=MISSING)
+        return indices[tree.query(x, p=np.inf, distance_upper_bound=self.rounding)[1]]
 
     @cached_property
     def normal_scores(self) -> np.ndarray:
@@ -235,20 +239,22 @@ class ScoredRows:
         return {j: classes for j, classes in unique.items() if len(classes)}
 
     @cached_property
-    def index_of(self) -> dict[bytes, int]:
-        """Index of each row by its values; of duplicates, the first."""
-        return {key: i for i, key in reversed(list(enumerate(self._keys())))}
+    @np.errstate(over="ignore")
+    def tree(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Tree of the different rows, their indices with -1 behind, and units of the columns."""
+        from scipy.spatial import cKDTree
+
+        low, high = np.quantile(np.nan_to_num(self.X) / 2, [0.25, 0.75], axis=0, method="lower")
+        unit = np.where(high > low, high - low, 1)
+        x = np.nan_to_num(self.X / unit, nan=MISSING)
+        indices = [*{row.tobytes(): i for i, row in enumerate(x)}.values()]
+        return cKDTree(x[indices], balanced_tree=False), np.array([*indices, -1]), unit
 
     @cached_property
     def are_often_repeated(self) -> bool:
         """Whether so many rows are repeated that a new row may well equal one of them."""
-        counts = np.array([*Counter(self._keys()).values()])
+        counts = np.bincount(self.reference_indices)
         return bool(counts[counts > 1].sum() > 0.01 * len(self))
-
-    def _keys(self) -> list[bytes]:
-        """Values of each row as bytes; not of ``inputs``, which are imputed and so rounded."""
-        X = np.where(np.isnan(self.X), np.nan, self.X) + 0.0  # one NaN, no -0.0
-        return [row.tobytes() for row in X]
 
 
 class NormalScores:

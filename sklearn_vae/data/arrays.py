@@ -37,13 +37,9 @@ Weights = ArrayLike | None
 
 
 def as_array(X: Any, name: str = "X") -> Any:
-    """Convert an array of another library or a masked one, or a data frame as ``as_narwhals`` does.
-
-    Masked cells become missing, and sparse matrices dense, large ones in single precision.
-    """
+    """Convert an array of another library, masked or sparse, or a frame as ``as_narwhals`` does."""
     if is_sparse(X):
-        is_large = np.prod(X.shape) > 1 << 15
-        return (X.astype(np.float32) if is_large else X).toarray()
+        return X.toarray()
     torch = sys.modules.get("torch")
     if isinstance(X, np.ma.MaskedArray):
         if not np.ma.is_masked(X):

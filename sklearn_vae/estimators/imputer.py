@@ -124,9 +124,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
 
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         if self.add_indicator and not self._is_one_table:
-            expected = (
-                f"be False with n_imputations={self.n_imputations}, which make several tables"
-            )
+            expected = f"be False with n_imputations={self.n_imputations}, for several tables"
             raise invalid_parameter(self, "add_indicator", expected, value=True)
         weight = None
         if sample_weight is not None:
@@ -188,6 +186,8 @@ class VAEImputer(TransformerMixin, MetaEstimator):
                 verbose=self.verbose,
             )
         model: VAETransformer | VAEDensity = self._clone(self.estimator)
+        if model.conditional:
+            raise invalid_parameter(self, "estimator", "have conditional=False", self.estimator)
         network = resolve("network", model.network)
         if isinstance(network, Network):  # others are refused by the model's fit
             check_not_autoregressive(network, "VAEImputer")

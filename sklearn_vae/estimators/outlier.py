@@ -221,9 +221,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
         scores = -anomaly_scores
-        contamination = 0.05 if self.novelty else 0.1
-        if self.contamination != "auto":
-            contamination = float(self.contamination)
+        default = 0.05 if self.novelty else 0.1
+        contamination = default if self.contamination == "auto" else float(self.contamination)
         if not len(calibration):
             self.calibration_scores_ = np.sort(scores)
             self.offset_ = float(np.quantile(scores, contamination))

@@ -7,7 +7,7 @@ import narwhals as nw
 import numpy as np
 import pytest
 
-from sklearn_vae import VAEImputer, VAETransformer
+from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
 from sklearn_vae.training.trainer import Trainer
 from tests.conftest import as_table, reread
 
@@ -22,6 +22,15 @@ def test_draws_of_a_model_have_its_seed():
 
     np.testing.assert_array_equal(imputer.transform(X), imputer.transform(X))
     np.testing.assert_array_equal(imputer.transform(X), imputer.estimator_.impute(X, 2))
+
+
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_conditional_models_are_refused(model, rng):
+    """With a y, the error said that y was None."""
+    imputer = VAEImputer(model(conditional=True))
+
+    with pytest.raises(ValueError, match="'estimator' parameter of VAEImputer must have cond"):
+        imputer.fit(rng.normal(size=(20, 2)), np.arange(20) % 2)
 
 
 EMPTY = [("boolean", False), ("Int64", 0), ("object", 0), (pd.CategoricalDtype(["x", "y"]), "x")]

@@ -11,9 +11,11 @@ import pytest
 from scipy.stats import kstwobign, norm, rankdata
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_blobs
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector, VAETransformer
@@ -547,3 +549,20 @@ def test_warnings_name_parameters_that_the_detector_has(wine):
 
     with pytest.warns(ConvergenceWarning, match=r"a learning_rate smaller than 0\.01 avoids"):
         model._warn_of_divergence(diverged)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("novelty", [False, True])
+def test_training_rows_are_known_behind_steps_that_round(novelty, dtype):
+    """A PCA rounds otherwise in ``fit_transform``: training rows were taken for new ones.
+
+    Each then was its own neighbour, and contamination=0.1 flagged .03 of them.
+    """
+    X = load_wine().data[:60].astype(dtype)
+    detector = VAEOutlierDetector(max_iter=1, novelty=novelty, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), PCA(4, svd_solver="full"), detector).fit(X)
+    expected = pipeline[-1].calibration_scores_
+    alone = [pipeline.score_samples(row[None])[0] for row in X]
+
+    np.testing.assert_allclose(np.sort(pipeline.score_samples(X)), expected, atol=1e-3)
+    np.testing.assert_allclose(np.sort(alone), expected, atol=1e-3)

@@ -303,10 +303,11 @@ class PointMassColumns(RealColumns):
         """Fit units, bounds and recording step to the values that are not point masses."""
         marginal, unequal = column.marginal, column.unequal
         point_masses = find_common_values(column) if marginal is None else marginal.point_masses
+        point_masses = point_masses.astype(column.values.dtype)  # see ``in_coarser_dtype``
         numbers = unequal.select(~np.isin(unequal.values, point_masses))
         has_scale = len(np.unique(numbers.values)) > 1
         if column.is_equal is not None:  # the encoder reads equal values as numbers, too
-            numbers, point_masses = column, np.append(point_masses, np.nan)
+            numbers, point_masses = column, np.append(point_masses, point_masses.dtype.type(np.nan))
         scaled = numbers if has_scale else column
         columns = cls._fit(scaled, numbers, likelihood, point_masses=point_masses[None])
         # a point mass is spread over the step of all values
