@@ -106,6 +106,14 @@ def reread_part(part):
     return Reader(writer.arrays, 1 << 20).read(written)
 
 
+def decode_samples(encoder, values):
+    """Rows of encoded samples, such that all relations hold."""
+    generator = np.random.default_rng(0)
+    X = encoder.inverse_transform(values, generator)
+    encoder.relate(X, generator)
+    return X
+
+
 def assert_file_agrees(model, X, folder):
     """Save a model, and return it for numpy: it has the same scores, and imputed values."""
     scores, (again, in_numpy) = model.score_samples(X), reread(model, folder)

@@ -27,6 +27,7 @@ from sklearn_vae.data.relations import (
     find_many_to_one,
     find_one_to_one,
     find_orders,
+    find_partial,
     first_of_copies,
 )
 from sklearn_vae.data.residuals import find_residuals
@@ -141,6 +142,11 @@ def fit_encoder(
         equal_cells=equal_cells,
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers], ratios),
     )
+    # a column of a one-hot class is no code: another one of its group would have to change, too
+    in_group = encoder.is_told_by.sum(axis=1) > 1
+    encoder.many_to_one = [
+        each for each in relations[1] if not (each.is_partial and in_group[each.code])
+    ]
     rows, inputs = spread_out(len(X)), encoder.inputs_of_numbers
     inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]
     residuals = find_residuals(encoder.transform(X[rows]), inputs, weight[rows])
@@ -333,7 +339,16 @@ def _relations(
         for j in numbers.tolist():
             is_free = has_few & ~np.isin(labels, [j, *parts.get(j, ())])
             followers.append(find_followers(X, j, labels[is_free], weight, is_first))
-    return pairs, find_many_to_one(followers, np.union1d(labels, numbers))
+    complete = find_many_to_one(followers, np.union1d(labels, numbers))
+
+    def has_probability(column: int, values: np.ndarray) -> np.ndarray:
+        numbers = columns[column]
+        if isinstance(numbers, PointMassColumns):
+            return np.isin(values, numbers.point_masses)
+        return np.full(len(values), not isinstance(numbers, RealColumns))
+
+    partial = find_partial(X, labels, classes, weight, complete, has_probability)
+    return pairs, [*complete, *partial]
 
 
 def _losses_of_counts(

@@ -1,6 +1,6 @@
 """Columns that follow from another one, as labels from codes, or that are never below it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Self
 
@@ -15,6 +15,8 @@ from sklearn_vae.persistence.validation import serializable
 MIN_REPEATS = 10
 # Rows for each label of a number, at least: labels of fewer are numbers that depend on it.
 ROWS_PER_LABEL = 10
+# Fraction of missing values in columns of which some codes have labels, at most.
+MAX_MISSING = 0.05
 # Rows that are compared to find copies, at most.
 MAX_DISTINCT_ROWS = 20_000
 # Passes that move values beyond fixed ones, at most: between two fixed values they need not end.
@@ -28,7 +30,9 @@ class ManyToOne:
     """A column of codes and the columns of labels that follow from it, as bands from ages.
 
     The model has all of them; samples and imputations are made to agree. Where labels are
-    ``in_order``, numbers that ``fit`` did not see have those of the nearest one.
+    ``in_order``, numbers that ``fit`` did not see have those of the nearest one. A relation that
+    ``is_partial`` has the labels of some codes, as none smoked of those who never did: other codes
+    have NaN, or are not among them.
     """
 
     code: int  # index of the column of codes in X
@@ -37,6 +41,7 @@ class ManyToOne:
     values: Annotated[np.ndarray, "n", "L", "m"]  # their labels; NaN where no row has both
     n_rows: Annotated[np.ndarray, "f", "L"]  # rows of each code, by weight
     in_order: bool = False  # whether codes are numbers, and those of a label adjacent
+    is_partial: bool = False
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -58,7 +63,7 @@ class ManyToOne:
         They are drawn from the codes of these labels by their frequencies in ``fit``; without a
         generator, the most frequent one is taken, or where labels are in order the nearest one.
         """
-        if not self.in_order:  # numbers that fit did not see have no labels
+        if not (self.in_order or self.is_partial):  # numbers that fit did not see have no labels
             rows = ~is_fixed[:, self.code]
             X[rows, self.code] = _nearest(X[rows, self.code], self.codes)
         rows = np.flatnonzero(~is_fixed[:, self.code] & is_fixed[:, self.labels].any(axis=1))
@@ -81,9 +86,32 @@ class ManyToOne:
         index = find_in_order(codes, self.codes)
         return np.where((index >= 0)[:, None], self.values[index], np.nan)
 
+    def is_contradicted(self, X: np.ndarray) -> np.ndarray:
+        """Find rows with another label than that of their code, or of codes beside it: (n,)."""
+        codes, labels = X[:, self.code], X[:, self.labels]
+        if self.in_order:
+            above = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
+            below = np.where(self.codes[above] > codes, np.maximum(above - 1, 0), above)
+            clash = _differ(self.values[above], labels) & _differ(self.values[below], labels)
+            clash &= ~np.isnan(codes)[:, None]
+        else:
+            clash = _differ(self._labels_of(codes), labels)
+        is_contradicted: np.ndarray = clash.any(axis=1)
+        return is_contradicted
+
     def select(self, columns: np.ndarray) -> Self:
         """Select labels."""
         return replace(self, labels=self.labels[columns], values=self.values[:, columns])
+
+    def verify(self, X: np.ndarray) -> Self:
+        """Return the relation without the labels of codes that some row contradicts."""
+        values = self.values.copy()
+        for batch in small_batches(X):
+            rows = X[batch]
+            labels = self._labels_of(rows[:, self.code])
+            row, label = np.nonzero(_differ(labels, rows[:, self.labels]))
+            values[find_in_order(rows[row, self.code], self.codes), label] = np.nan
+        return replace(self, values=values)
 
     def sort(self) -> Self:
         """Return the relation of labels in order, with the ends of each, and some between them."""
@@ -142,6 +170,61 @@ def first_of_copies(X: np.ndarray) -> np.ndarray:
     is_first = np.zeros(len(X))
     is_first[chosen[distinct(X[chosen])]] = 1
     return is_first
+
+
+@np.errstate(all="ignore")  # of columns without values beside a code
+def find_partial(
+    X: np.ndarray,
+    columns: np.ndarray,
+    classes: np.ndarray,
+    weight: np.ndarray,
+    complete: Iterable[ManyToOne],
+    has_probability: Callable[[int, np.ndarray], np.ndarray],
+) -> list[ManyToOne]:
+    """Find codes with one label in all rows, by more than chance, of which others have several.
+
+    Both are among the ``columns`` that are known in nearly all rows: cells may be missing wherever
+    they would contradict. Their values recur. By chance, each row has a label as often as any.
+    Copies of rows are evidence for codes that are ``classes``, but not for numbers. Labels
+    that follow from all codes are those of ``complete`` relations. The weight (n,) counts copies.
+    Models draw values (L,) of a column that it ``has_probability`` of.
+    """
+    chosen = spread_out(len(X))
+    rows, weight = X[np.ix_(chosen, columns)], weight[chosen]
+    is_known = weight @ np.isnan(rows) <= MAX_MISSING * weight.sum()
+    columns, rows = columns[is_known], rows[:, is_known]
+    if not 1 < len(columns) <= MAX_COMPARED:
+        return []
+    is_first = np.isin(np.arange(len(rows)), distinct(rows)).astype(float)
+    follows = {(each.code, label) for each in complete for label in each.labels.tolist()}
+    relations: list[ManyToOne] = []
+    for k, code in enumerate(columns.tolist()):
+        times = weight if code in classes else is_first
+        times = times * ~np.isnan(rows[:, k])
+        n_rows = times @ ~np.isnan(rows)
+        codes, index = np.unique(rows[:, k], return_inverse=True)
+        counts = np.bincount(index, times)
+        recurs = (counts >= MIN_REPEATS) & ~np.isnan(codes)
+        codes, counts = codes[recurs], counts[recurs]
+        values = np.full((len(codes), len(columns)), np.nan)
+        for found, value in zip(values, codes.tolist(), strict=True):
+            of_code = rows[:, k] == value
+            low, high = np.fmin.reduce(rows[of_code]), np.fmax.reduce(rows[of_code])
+            n_known = times[of_code] @ ~np.isnan(rows[of_code])
+            same = np.flatnonzero((low == high) & (n_known >= MIN_REPEATS))
+            share = times @ (rows[:, same] == low[same]) / n_rows[same]
+            labels = same[-n_known[same] * np.log(share) >= MIN_EVIDENCE]
+            found[labels] = low[labels]
+        for label, of_label in zip(columns.tolist(), values.T, strict=True):
+            is_told = (code, label) in follows or label == code
+            of_label[is_told | ~has_probability(label, of_label)] = np.nan
+        if np.isnan(values).all():
+            continue
+        relation = ManyToOne(code, columns, codes, values, counts, is_partial=True).verify(X)
+        has_labels = ~np.isnan(relation.values).all(axis=0)
+        if has_labels.any():
+            relations.append(relation.select(has_labels))
+    return relations
 
 
 def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> list[ManyToOne]:

@@ -45,6 +45,8 @@ class TableEncoder(ColumnGroups):
     orders: Orders = field(default_factory=Orders)
     # inputs of nearly collinear numbers
     residuals: Residuals = field(default_factory=Residuals)
+    # log-probability of rows that keep orders and labels, as the model draws them
+    log_kept: float = 0.0
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -52,6 +54,8 @@ class TableEncoder(ColumnGroups):
         both = np.append(self.residuals.inputs, self.residuals.sources)
         if not np.isin(both, self.inputs_of_numbers).all():
             raise ValueError("residuals must be those of inputs of numbers")
+        if not self.log_kept <= 0:
+            raise ValueError("a log-probability must not be above 0")
 
     # -- columns ---------------------------------------------------------------------
 
@@ -266,14 +270,28 @@ class TableEncoder(ColumnGroups):
         generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS, 1))
         return self.complete(X, draws, generator)
 
-    def decode_samples(self, values: np.ndarray, seed: int) -> np.ndarray:
-        """Decode samples, such that all relations hold: (n, n_columns) -> (n, n_features)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
-        X = self.inverse_transform(values, generator)
+    def relate(self, X: np.ndarray, generator: np.random.Generator) -> None:
+        """Change cells of decoded samples (n, n_features) such that all relations hold."""
         moves_sources = any(relation.signs[-1] for relation in self.linear_relations)
         if self.many_to_one or self.orders or moves_sources:
             self._relate(X, X.copy(), np.zeros(X.shape, dtype=bool), generator)
-        return X
+
+    @property
+    def related(self) -> np.ndarray:
+        """Indices of columns in orders, and of codes and labels: (k,)."""
+        parts = [np.append(each.labels, each.code) for each in self.many_to_one]
+        return np.unique(np.concatenate([self.orders.pairs.ravel(), *parts]))
+
+    def are_broken(self, X: np.ndarray, *, is_partial: bool = False) -> np.ndarray:
+        """Find rows out of order or with a label of another code: (n, n_features) -> (n,).
+
+        With ``is_partial``, only labels of some codes count.
+        """
+        is_broken = np.zeros(len(X), bool) if is_partial else self.orders.are_broken(X)
+        for each in self.many_to_one:
+            if each.is_partial or not is_partial:
+                is_broken |= each.is_contradicted(X)
+        return is_broken
 
     def inverse_transform(
         self,
@@ -391,8 +409,13 @@ class TableEncoder(ColumnGroups):
         in columns that are restricted to some values. A missing value contributes 0.
         """
         rows, X, log_det = self._resolve(X)
-        log_broken = self.log_unseen + np.log(max(len(self.orders.pairs), 1))  # of any pair
-        log_det = log_det + self.orders.are_broken(rows) * min(log_broken, 0.0)
+        if len(related := self.related):
+            n_pairs = len(self.orders.pairs) + sum(len(each.labels) for each in self.many_to_one)
+            is_known = ~np.isnan(rows[:, related]).any(axis=1)
+            log_broken = min(self.log_unseen + np.log(n_pairs), 0.0)  # of any pair
+            log_det = log_det + np.where(
+                self.are_broken(rows), log_broken, -self.log_kept * is_known
+            )
         for equal in self.equal_cells:
             log_det += equal.log_density(rows, equal.holds(rows))
         X = self._without_equal_cells(rows, X)
@@ -514,8 +537,9 @@ class TableEncoder(ColumnGroups):
             low = [names[j] for j, other in self.orders.pairs.tolist() if other == high]
             texts[high] = f"{texts[high]}, at least {', '.join(low)}"
         for each in self.many_to_one[::-1]:
+            part = "values of " * each.is_partial
             for label in each.labels.tolist():
-                texts[label] = f"{texts[label]}, follows from {names[each.code]}"
+                texts[label] = f"{texts[label]}, follows from {part}{names[each.code]}"
         return list(zip(names, texts, strict=True))
 
     def __repr__(self) -> str:

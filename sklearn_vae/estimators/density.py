@@ -334,6 +334,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             for record in result.history
         ]
         self.n_iter_ = len(self.history_)
+        self._condition_on_relations()
         self._warn_of_divergence(results)
 
     def _mixtures(self, n_rows: int) -> list[tuple[int, str]]:

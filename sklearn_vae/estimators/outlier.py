@@ -71,7 +71,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     novelty : bool, default=False
         True if the training rows are clean. By default, outliers may be among them.
     method : str, default="auto"
-        Score: ``"auto"`` of model and neighbours, ``"neighbors"`` alone, or the model's
+        Score: ``"auto"`` of model and neighbours, best for wrong cells; ``"neighbors"`` alone,
+        best for rows of another kind among the training rows; or the model's
         ``"log_likelihood"``, ``"reconstruction_probability"`` or ``"reconstruction"``.
     n_components, hidden_layer_sizes, max_iter : default="auto", (64, 64), 40
         Size and training of the model, as of :class:`VAETransformer`. Leave them as they are.

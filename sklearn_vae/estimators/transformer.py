@@ -420,6 +420,7 @@ class VAETransformer(
         self.beta_ = best.history[-1]["beta"] if best.history else 1.0
         self.n_iter_ = len(best.history)
         self.n_steps_ = best.n_steps
+        self._condition_on_relations()
         self._warn_of_divergence(results)
 
     # -- codes -------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from sklearn_vae.inference.laplace import JointDensity
 from sklearn_vae.inference.log_density import SCORE_DRAWS, Points, sample_posterior
 from sklearn_vae.inference.mixture_log_density import posterior_draws
 from sklearn_vae.likelihoods import Limits
+from sklearn_vae.likelihoods.columnwise import MAX_REDRAWS
 from sklearn_vae.models.architecture import MixtureArchitecture
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.vae import VAE, build
@@ -127,15 +128,45 @@ class TorchModel(FittedModel):
         self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
     ) -> np.ndarray:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
+        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
+        X = self._draw(n_samples, seed, dtype, generator, y)
+        self.encoder.relate(X, generator)
+        return X[:, : self.columns.n_features]
+
+    def _draw(
+        self,
+        n_samples: int,
+        seed: int,
+        dtype: np.dtype,
+        of_levels: np.random.Generator,
+        y: np.ndarray | None = None,
+        n_rounds: int = MAX_REDRAWS,
+    ) -> np.ndarray:
+        """Draw rows of X and y, again where labels of some codes are others: (n_samples, d)."""
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
         x = None if y is None else self.encode_conditions(y.astype(dtype))
-        encoded = np.empty((n_samples, self.encoder.n_columns), dtype)
-        for rows in batches(n_samples, self.rows_per_chunk()):
-            n_rows = rows.stop - rows.start
-            conditions = () if x is None else (to_tensor(x[rows], dtype, self.device),)
-            encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
-            advance(n_rows)
-        return self.encoder.decode_samples(encoded, seed)[:, : self.columns.n_features]
+        X, left = np.empty((n_samples, self.encoder.n_features), dtype), np.arange(n_samples)
+        for is_first in [True] + [False] * (n_rounds - 1):
+            encoded = np.empty((len(left), self.encoder.n_columns), dtype)
+            for rows in batches(len(left), self.rows_per_chunk()):
+                n_rows = rows.stop - rows.start
+                conditions = () if x is None else (to_tensor(x[left[rows]], dtype, self.device),)
+                encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
+                advance(n_rows * is_first)
+            X[left] = self.encoder.inverse_transform(encoded, of_levels)
+            left = left[self.encoder.are_broken(X[left], is_partial=True)]
+            if not len(left):
+                break
+        return X
+
+    @default_modes()
+    @torch.no_grad()
+    def log_kept(self, seed: int, n_rows: int = 4096) -> float:
+        """Log-probability of rows that keep orders and labels, as the model draws them."""
+        with uncounted():
+            X = self._draw(n_rows, seed, np.dtype(float), np.random.default_rng(seed), n_rounds=1)
+        n_kept = n_rows - self.encoder.are_broken(X).sum()
+        return float(np.log((n_kept + 1) / (n_rows + 1)))
 
     def draw_missing(
         self,

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from sklearn_vae.likelihoods import Gaussian
+from tests.conftest import decode_samples
 from tests.data.test_marginals import fit
 
 
@@ -77,7 +78,7 @@ def test_samples_of_a_normal_model_are_the_training_values(step, rng):
     values = np.round(step * np.floor(300 * rng.beta(0.7, 0.7, 20_000) + 3), 2)
     columns = fit(values)
     group = columns.groups[0]
-    samples = columns.decode_samples(rng.normal(size=(20_000, 1)), 0)[:, 0]
+    samples = decode_samples(columns, rng.normal(size=(20_000, 1)))[:, 0]
 
     assert type(columns.likelihoods[0]) is Gaussian
     assert group.has_knots[0]

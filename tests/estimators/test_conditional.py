@@ -252,7 +252,7 @@ def test_invalid_y_is_refused_with_a_message_that_names_y(of_classes, of_numbers
         vae.sample(3, y=["a", "b"])
     with pytest.raises(ValueError, match="requires y to be passed"):
         vae.inverse_transform(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="requires y to be passed"):
+    with pytest.raises(ValueError, match="'estimator' parameter of VAEImputer"):
         VAEImputer(VAETransformer(conditional=True)).fit(X)
     for message, *values in (
         ("requires y to be passed", None),
