@@ -207,14 +207,14 @@ def find_partial(
         recurs = (counts >= MIN_REPEATS) & ~np.isnan(codes)
         codes, counts = codes[recurs], counts[recurs]
         values = np.full((len(codes), len(columns)), np.nan)
-        for found, value in zip(values, codes.tolist(), strict=True):
+        for of_value, value in zip(values, codes.tolist(), strict=True):
             of_code = rows[:, k] == value
             low, high = np.fmin.reduce(rows[of_code]), np.fmax.reduce(rows[of_code])
             n_known = times[of_code] @ ~np.isnan(rows[of_code])
             same = np.flatnonzero((low == high) & (n_known >= MIN_REPEATS))
-            share = times @ (rows[:, same] == low[same]) / n_rows[same]
-            labels = same[-n_known[same] * np.log(share) >= MIN_EVIDENCE]
-            found[labels] = low[labels]
+            frequency = times @ (rows[:, same] == low[same]) / n_rows[same]
+            labels = same[-n_known[same] * np.log(frequency) >= MIN_EVIDENCE]
+            of_value[labels] = low[labels]
         for label, of_label in zip(columns.tolist(), values.T, strict=True):
             is_told = (code, label) in follows or label == code
             of_label[is_told | ~has_probability(label, of_label)] = np.nan
