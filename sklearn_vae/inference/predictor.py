@@ -128,9 +128,7 @@ class TorchModel(FittedModel):
         self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
     ) -> np.ndarray:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
-        generator = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
-        X = self._draw(n_samples, seed, dtype, generator, y)
-        self.encoder.relate(X, generator)
+        X = self._draw(n_samples, seed, dtype, y)
         return X[:, : self.columns.n_features]
 
     def _draw(
@@ -138,23 +136,30 @@ class TorchModel(FittedModel):
         n_samples: int,
         seed: int,
         dtype: np.dtype,
-        of_levels: np.random.Generator,
         y: np.ndarray | None = None,
-        n_rounds: int = MAX_REDRAWS,
+        *,
+        relates: bool = True,
     ) -> np.ndarray:
-        """Draw rows of X and y, again where labels of some codes are others: (n_samples, d)."""
+        """Draw rows of X and y such that all relations hold, or as the model has them: (n, d).
+
+        They are drawn again where labels of some codes are others.
+        """
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
+        of_levels = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
         x = None if y is None else self.encode_conditions(y.astype(dtype))
         X, left = np.empty((n_samples, self.encoder.n_features), dtype), np.arange(n_samples)
-        for is_first in [True] + [False] * (n_rounds - 1):
+        for is_first in [True] + [False] * MAX_REDRAWS * relates:
             encoded = np.empty((len(left), self.encoder.n_columns), dtype)
             for rows in batches(len(left), self.rows_per_chunk()):
                 n_rows = rows.stop - rows.start
                 conditions = () if x is None else (to_tensor(x[left[rows]], dtype, self.device),)
                 encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
                 advance(n_rows * is_first)
-            X[left] = self.encoder.inverse_transform(encoded, of_levels)
-            left = left[self.encoder.are_broken(X[left], is_partial=True)]
+            decoded = self.encoder.inverse_transform(encoded, of_levels)
+            if relates:
+                self.encoder.relate(decoded, of_levels)
+            X[left] = decoded
+            left = left[self.encoder.are_broken(decoded, is_partial=True)]
             if not len(left):
                 break
         return X
@@ -164,7 +169,7 @@ class TorchModel(FittedModel):
     def log_kept(self, seed: int, n_rows: int = 4096) -> float:
         """Log-probability of rows that keep orders and labels, as the model draws them."""
         with uncounted():
-            X = self._draw(n_rows, seed, np.dtype(float), np.random.default_rng(seed), n_rounds=1)
+            X = self._draw(n_rows, seed, np.dtype(float), relates=False)
         n_kept = n_rows - self.encoder.are_broken(X).sum()
         return float(np.log((n_kept + 1) / (n_rows + 1)))
 
