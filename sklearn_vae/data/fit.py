@@ -6,7 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from sklearn_vae.data.columns.base import Columns
-from sklearn_vae.data.columns.binary import BinaryColumns, ConstantColumns, find_one_hot
+from sklearn_vae.data.columns.binary import (
+    BinaryColumns,
+    ConstantColumns,
+    OneHotColumns,
+    find_one_hot,
+)
 from sklearn_vae.data.columns.categories import CategoricalColumns, OrdinalColumns
 from sklearn_vae.data.columns.numbers import (
     CountColumns,
@@ -143,7 +148,7 @@ def fit_encoder(
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers], ratios),
     )
     # a column of a one-hot class is no code: another one of its group would have to change, too
-    in_group = encoder.is_told_by.sum(axis=1) > 1
+    in_group = encoder.mask(OneHotColumns)
     encoder.many_to_one = [
         each for each in relations[1] if not (each.is_partial and in_group[each.code])
     ]

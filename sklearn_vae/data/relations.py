@@ -195,7 +195,7 @@ def find_partial(
     columns, rows = columns[is_known], rows[:, is_known]
     if not 1 < len(columns) <= MAX_COMPARED:
         return []
-    is_first = np.isin(np.arange(len(rows)), distinct(rows)).astype(float)
+    is_first = first_of_copies(rows)
     follows = {(each.code, label) for each in complete for label in each.labels.tolist()}
     relations: list[ManyToOne] = []
     for k, code in enumerate(columns.tolist()):

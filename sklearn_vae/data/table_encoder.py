@@ -209,12 +209,12 @@ class TableEncoder(ColumnGroups):
         They are moved up to twelve times, twice as far each time: from a start that is rounded to
         days to the day before an end in minutes.
         """
-        left = np.flatnonzero(self.orders.are_broken(X, is_fixed))
-        for k in range(13):
+        left, n_moves = np.flatnonzero(self.orders.are_broken(X, is_fixed)), 12
+        for k in range(n_moves + 1):
             if not len(left):
                 return
             rows, is_kept = X[left], is_fixed[left]
-            is_last = k == 12  # it makes values equal, off steps and bounds
+            is_last = k == n_moves  # it makes values equal, off steps and bounds
             distance = 0.0 if is_last else reach + rounds * (2.0**k - 1)
             self.orders.restore(rows, is_kept, reach=distance)
             is_possible = ~self.orders.are_broken(rows, is_kept)

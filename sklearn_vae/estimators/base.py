@@ -225,7 +225,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     def _condition_on_relations(self) -> None:
         """Divide densities by the probability that the model's rows keep orders and labels."""
-        self.columns_ = replace(self.columns_, log_kept=0.0)
         if len(self.columns_.related) and self.columns_.conditions is None:
             log_kept = self._predictor().log_kept(self.seed_)
             self.columns_ = replace(self.columns_, log_kept=log_kept)

@@ -39,6 +39,7 @@ def fit_decoder_correction(
             z = model.posterior.mean(model.encode(encoded))
             codes[rows] = z[0].cpu().numpy()
             mean, values = model.reconstruct(z, encoded)[0].cpu().numpy(), x[rows, :n_columns]
+            # linearized at no smaller root than .5, in the column's unit
             of_counts = (np.square(values) - np.square(mean)) / (2 * np.maximum(mean, 0.5))
             has_residual = model.likelihood.has_density(x[rows]) | is_count
             residual[rows] = np.where(is_count, of_counts, values - mean) * has_residual

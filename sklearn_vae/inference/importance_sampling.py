@@ -130,7 +130,8 @@ class ImportanceSampler:
             spread = xp.square(centred).sum(1)
             slope = (centred * weight).sum(1) / spread
             corrected = factor - slope * (control.sum(1) - expected)
-            is_good = (corrected > 1 / 1.5) & (corrected < 1.5)
+            most = 1.5  # control variates change an estimate by no more than this factor
+            is_good = (corrected > 1 / most) & (corrected < most)
             # one that does not vary, but for rounding, says nothing
             is_good = is_good & (spread > tiny * xp.square(control).sum(1))
             factor = xp.where(is_good, corrected, factor)
@@ -204,7 +205,10 @@ def laplace_proposals(
 
 
 def _split(noise: Array) -> tuple[Array, Array]:
-    """Split draws into those from a Laplace approximation and a few from a wider one."""
+    """Split draws into those from a Laplace approximation and a quarter from a wider one.
+
+    The tails of the latter are heavier.
+    """
     n_wide = noise.shape[1] // 4
     return noise[:, n_wide:], noise[:, :n_wide]
 
@@ -245,7 +249,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     best = local.log_evidence.reshape(starts.shape[:3]).argmax(1)  # (M, B)
     z, information, precision = (part[member, best, row] for part in by_start)
     proposals = list(laplace_proposals(z, information, precision, noise))
-    few = noise[:, : -(-noise.shape[1] // 8)]
+    few = noise[:, : -(-noise.shape[1] // 8)]  # for every mode but the largest
     for start in range(n_starts if n_starts > 1 else 0):
         z, information, precision = (part[:, start] for part in by_start)
         proposals.append((NormalProposal.of(z, information, precision, PROPOSAL_SCALE), few))
@@ -258,8 +262,10 @@ def _likely_codes(target: JointDensity, of_prior: Array) -> Array:
         candidates = target.prior.loc
     else:
         z = of_prior[:, :, 0]
+        # also three times as far out as draws from the prior
         candidates = ops.concatenate([3 * z, z], 1)  # (M, C, l)
     n_members, _, n_latent = candidates.shape
+    # the search takes as long as starts times dimensions, of which there are about twelve
     n_starts = max(12 // n_latent, 3) - 1
     log_joint = target.log_prob(candidates[:, :, None])  # (M, C, B)
     log_joint = namespace(log_joint).nan_to_num(log_joint, nan=-math.inf)
