@@ -163,18 +163,16 @@ class ColumnGroups:
         """Decode each group of columns: (n, n_columns) -> (n, n_features)."""
         X = np.empty((len(values), self.n_features), values.dtype)
         is_rounded = np.broadcast_to(is_rounded, self.n_features)
-        first, largest = 0, np.finfo(X.dtype).max
-        for group in self.groups:
+        largest = np.finfo(X.dtype).max
+        ends = np.cumsum([group.width * len(group.indices) for group in self.groups])
+        for group, encoded in zip(self.groups, np.split(values, ends[:-1], axis=1), strict=True):
             low = np.finfo(X.dtype).tiny if isinstance(group, PositiveColumns) else -largest
-            last = first + group.width * len(group.indices)
             rounds = is_rounded[group.indices]
             for rows in small_batches(values):
-                encoded = values[rows, first:last].astype(np.float64)
                 with np.errstate(over="ignore"):
-                    decoded = group.decode(encoded, rounds, generator)
+                    decoded = group.decode(encoded[rows].astype(np.float64), rounds, generator)
                     # exponentials overflow where a code is far from those of all rows
                     X[rows, group.indices] = np.clip(decoded, low, largest)
-            first = last
         return X
 
     def _dequantize(self, X: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -22,8 +22,6 @@ from sklearn_vae.likelihoods import Likelihood
 
 # The generator of samples; None of means.
 Draws = np.random.Generator | None
-# Standardized values are clipped here, so that their squares stay finite.
-MAX_ENCODED = {np.dtype(np.float64): 1e140, np.dtype(np.float32): 1e14}
 # Probability of values other than those that are ruled out, at least: means are divided by it.
 LEAST_REST = 1e-6
 # Squared distance of rows of different classes, the mean one of two standardized numbers.

@@ -16,17 +16,12 @@ from sklearn_vae.data.columns.base import (
     times_power_of_two,
 )
 from sklearn_vae.data.fields import UNKNOWN
-from sklearn_vae.data.training_column import (
-    MAX_COMPARED,
-    MIN_EVIDENCE,
-    ROUNDING,
-    TrainingColumn,
-)
+from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import Bernoulli, Likelihood, OneHot
 from sklearn_vae.likelihoods.base import draw_classes
 from sklearn_vae.numerics.array_api import unflatten
 from sklearn_vae.numerics.rows import small_batches
-from sklearn_vae.persistence.validation import check_array, serializable
+from sklearn_vae.persistence.validation import serializable
 
 # Evidence of a column for a group of which not all are known yet, or where every row has a one.
 LIKELY = 5.0
@@ -37,10 +32,10 @@ LIKELY = 5.0
 class BinaryColumns(Columns):
     """Two values, encoded as 0 and 1."""
 
-    categories: np.ndarray  # (k, 2), lower and higher value, in the dtype of the rows in ``fit``
+    # lower and higher value, in the dtype of the rows in ``fit``
+    categories: Annotated[np.ndarray, "f", "k", 2]
 
     likelihoods: ClassVar[tuple[type, ...]] = (Bernoulli,)
-    n_values: ClassVar[int] = 2
     distance_scale = math.sqrt(CLASS_SQUARED_DISTANCE)  # distance of the two values
 
     @classmethod
@@ -63,12 +58,6 @@ class BinaryColumns(Columns):
         if low >= 0 and high <= 1:
             text += " (a share or a grey value: X > 0.5 has two values)"
         return "two values", text
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        super().check()
-        kind = "n" if self.n_values == 1 else "f"
-        check_array("categories", self.categories, kind, (len(self.indices), self.n_values))
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that are neither of the two: (n, k) -> (n, k)."""
@@ -93,8 +82,6 @@ class BinaryColumns(Columns):
 
     def on_steps(self, X: np.ndarray) -> np.ndarray:
         """Return the nearer of the two values: (n, k) -> (n, k)."""
-        if self.n_values == 1:
-            return X
         return np.where(np.isnan(X), X, np.where(self._middle() < X, *self.categories.T[::-1]))
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
@@ -109,8 +96,10 @@ class BinaryColumns(Columns):
 class ConstantColumns(BinaryColumns):
     """One value, or none at all; the model has no input of it."""
 
+    categories: Annotated[np.ndarray, "n", "k", 1]  # NaN if there is none
+
     likelihoods: ClassVar[tuple[type, ...]] = (type(None),)
-    n_values: ClassVar[int] = 1
+    on_steps = Columns.on_steps
 
     @classmethod
     def fit(cls, column: TrainingColumn, likelihood: Likelihood | None) -> Self:

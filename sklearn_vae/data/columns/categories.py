@@ -154,19 +154,14 @@ class CategoricalColumns(Columns):
         """Return the first category of each column."""
         return self.categories[:, 0]
 
-    def to_classes(self, X: np.ndarray) -> np.ndarray:
-        """Replace levels by the categories that stand for their classes: (n, k) -> (n, k)."""
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """One-hot encode categories, or classes of levels: (n, k) -> (n, k * C)."""
         many_levels = self._many_levels()
         X = X.copy() if many_levels else X
         for column, levels in many_levels:
             index = levels.index(X[:, column])
             category = self.categories[column, levels.classes[index]]
             X[:, column] = np.where(index >= 0, category, X[:, column])
-        return X
-
-    def encode(self, X: np.ndarray) -> np.ndarray:
-        """One-hot encode categories: (n, k) -> (n, k * C)."""
-        X = self.to_classes(X)
         values = one_hot(X, self.categories, np.float64)
         values[np.isnan(X)] = np.nan
         return values.reshape(len(X), X.shape[1] * self.categories.shape[1])
@@ -217,7 +212,6 @@ class OrdinalColumns(CategoricalColumns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Encode categories as numbers from 0 to 1: (n, k) -> (n, k)."""
-        X = self.to_classes(X)
         codes = one_hot(X, self.categories).argmax(axis=-1)
         return np.where(np.isnan(X), np.nan, codes / (self.likelihood.n_classes - 1))
 

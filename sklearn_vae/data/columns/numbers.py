@@ -11,7 +11,6 @@ import numpy as np
 from sklearn_vae.data.arrays import weighted_moments, within
 from sklearn_vae.data.columns.base import (
     LEAST_REST,
-    MAX_ENCODED,
     Columns,
     Draws,
     cauchy_log_density,
@@ -42,7 +41,9 @@ from sklearn_vae.persistence.validation import check_array, serializable
 # density are then heavy, and no single cell decides the mean score of many rows.
 TAIL = 8.0
 # Largest distance, and recording step, in standard deviations: no square overflows.
-LARGEST = MAX_ENCODED[np.dtype(np.float64)]
+LARGEST = 1e140
+# Largest roots of counts, whose squares are finite, too.
+LARGEST_ROOT = {np.dtype(np.float64): LARGEST, np.dtype(np.float32): 1e14}
 # Standard deviations from the range of the other numbers at which far point masses are read.
 BESIDE = 3.0
 
@@ -75,11 +76,7 @@ class RealColumns(Columns):
 
     @classmethod
     def _fit(
-        cls,
-        column: TrainingColumn,
-        numbers: TrainingColumn,
-        likelihood: Likelihood | None,
-        **point_masses: np.ndarray,
+        cls, column: TrainingColumn, numbers: TrainingColumn, likelihood: Any, **masses: np.ndarray
     ) -> Self:
         """Fit the units to the values of a column, and what samples keep to, to its numbers."""
         values = column.values.astype(np.float64)
@@ -103,7 +100,7 @@ class RealColumns(Columns):
             decimals=np.array([decimals]),
             steps=np.array([step]),
             knots=[knots],
-            **point_masses,
+            **masses,
         )
 
     def check(self) -> None:
@@ -170,9 +167,8 @@ class RealColumns(Columns):
         return (X + step * (generator.random(X.shape) - 0.5)).astype(X.dtype)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """Standardize, take normal scores, and clip: (n, k) -> (n, k)."""
-        (values, _), limit = self.normalize(X), MAX_ENCODED[X.dtype]
-        return np.clip(values, -limit, limit, out=values)
+        """Standardize, take normal scores, bend tails: (n, k) -> (n, k)."""
+        return self.normalize(X)[0]
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Undo the encoding; clip and round samples: (n, k) -> (n, k)."""
@@ -491,9 +487,7 @@ class CountColumns(Columns):
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Take roots, divided by the unit: (n, k) -> (n, k)."""
-        limit = MAX_ENCODED[X.dtype]
-        roots = np.sqrt(self.counts(X)) / self.likelihood.unit
-        return np.clip(roots, -limit, limit, out=roots)
+        return np.minimum(np.sqrt(self.counts(X)) / self.likelihood.unit, LARGEST_ROOT[X.dtype])
 
     def decode(self, values: np.ndarray, rounds: np.ndarray, generator: Draws) -> np.ndarray:
         """Square the roots; round counts with mask ``rounds`` (k,): (n, k) -> (n, k)."""
