@@ -44,14 +44,14 @@ class ConditionEncoder:
         ]
         codes, class_prior = _codes(y, fields), np.zeros(0)
         if len(fields) == 1 and fields[0].categories is not None:
-            weights = np.ones(len(codes)) if sample_weight is None else sample_weight
-            frequency = np.bincount(codes[:, 0].astype(int), weights, len(fields[0].categories))
-            class_prior = frequency / weights.sum()
+            n_classes = len(fields[0].categories)
+            frequency = np.bincount(codes[:, 0].astype(int), sample_weight, n_classes)
+            class_prior = frequency / frequency.sum()
         likelihood = [
             Gaussian() if field.categories is None else Categorical(max(len(field.categories), 2))
             for field in fields
         ]
-        encoder = fit_encoder(codes, sample_weight, likelihood, fields=fields)
+        encoder = fit_encoder(codes, sample_weight, likelihood, fields, is_plain=True)
         return cls(fields, encoder, class_prior)
 
     def transform(self, y: Conditions, dtype: np.dtype) -> np.ndarray:

@@ -75,30 +75,27 @@ def fit_encoder(
     X: np.ndarray,
     sample_weight: np.ndarray | None,
     likelihood: object,
-    names: Sequence[Name] | None = None,
-    fields: Sequence[Field] | None = None,
+    fields: Sequence[Field] = (),
     *,
     is_plain: bool = False,
     period: int | None = None,
     allows_missing: bool = True,
-    derives_columns: bool = False,
 ) -> TableEncoder:
     """Choose the likelihood of each column of X (n, n_features), and fit its units.
 
-    Numbers are finite or NaN, and categories are codes; ``names`` and ``fields`` are those of the
-    columns, if they have any, and ``likelihood`` is the estimator's parameter. With ``is_plain``,
-    all numbers are standardized, and their distribution is not looked at. Every ``period``-th
-    column has the same scale and categories, as pixels of one channel and time steps of one
-    variable. The model ``allows_missing`` values or not. With ``derives_columns``, relations
-    between columns without a requested likelihood are looked for.
+    Numbers are finite or NaN, and categories are codes; ``fields`` are those of the columns, if
+    they have any, and ``likelihood`` is the estimator's parameter. With ``is_plain``, numbers are
+    standardized, and neither their distributions nor relations between columns are looked for.
+    Every ``period``-th column has the same scale and categories, as pixels of one channel and time
+    steps of one variable; these are plain, too. The model ``allows_missing`` values or not.
     """
-    names = names or [field.name for field in fields or ()]
-    column_names: list[Name] = [*(names or range(X.shape[1]))]
-    fields = fields or [Field(name, "number", None, str(X.dtype)) for name in column_names]
-    requests = requested_likelihoods(likelihood, column_names)
+    fields = fields or [Field(j, "number", None, str(X.dtype)) for j in range(X.shape[1])]
+    names: list[Name] = [field.name for field in fields]
+    requests = requested_likelihoods(likelihood, names)
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
     n_rows = float(weight.sum())
-    free = [j for j, requested in enumerate(requests) if requested is None and derives_columns]
+    is_plain = is_plain or period is not None
+    free = [j for j, requested in enumerate(requests) if requested is None and not is_plain]
     numbers = [j for j in free if fields[j].categories is None]
     groups_levels = period is None
     linear = find_linear_relations(X, numbers, weight)
@@ -122,36 +119,32 @@ def fit_encoder(
         if isinstance(columns[j], CountColumns) and j in free:
             counts[j] = column
     for first in range(period or 0):
-        _share_scale(columns[first::period])
-        is_coded = [field.categories is not None for field in fields[first::period]]
-        columns[first::period] = _share_categories(columns[first::period], is_coded)
+        alike = range(len(columns))[first::period]
+        _share_scale([columns[j] for j in alike])
+        # the schema has given columns of its types their common categories
+        _share_categories(columns, [j for j in alike if fields[j].categories is None])
     partners = {equal.partner for equal in equal_cells}
     others = [j for j in free if j not in is_equal.keys() | partners]
-    relations: tuple[list[OneToOne], list[ManyToOne]] = [], []
-    if derives_columns:
-        relations = _relations(columns, X, weight, others, linear)
-    one_to_one = {pair.derived for pair in relations[0]}
-    counts = {j: column for j, column in counts.items() if j not in one_to_one}
+    pairs, labels = ([], []) if is_plain else _relations(columns, X, weight, others, linear)
+    derived = {pair.derived for pair in pairs}
+    counts = {j: column for j, column in counts.items() if j not in derived}
     for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
         columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
-    numbers = [j for j in numbers if j not in one_to_one]
+    numbers = [j for j in numbers if j not in derived]
     ratios = [{*each.sources} for each in linear if each.is_log and {*each.coefficients} == {-1, 1}]
     encoder = TableEncoder(
-        column_names,
+        names,
         groups=_group(columns, X, weight, free),
         log_unseen=-float(np.log(n_rows + 2)),
         allows_missing=allows_missing,
-        one_to_one=relations[0],
-        many_to_one=relations[1],
+        one_to_one=pairs,
         linear_relations=linear,
         equal_cells=equal_cells,
         orders=find_orders(X, numbers, [time_type(fields[j].dtype) for j in numbers], ratios),
     )
     # a column of a one-hot class is no code: another one of its group would have to change, too
     in_group = encoder.mask(OneHotColumns)
-    encoder.many_to_one = [
-        each for each in relations[1] if not (each.is_partial and in_group[each.code])
-    ]
+    encoder.many_to_one = [each for each in labels if not (each.is_partial and in_group[each.code])]
     rows, inputs = spread_out(len(X)), encoder.inputs_of_numbers
     inputs = inputs[np.isin(encoder.column_of_input[inputs], numbers)]
     residuals = find_residuals(encoder.transform(X[rows]), inputs, weight[rows])
@@ -186,10 +179,7 @@ def requested_likelihoods(likelihood: object, names: Sequence[Name]) -> list[Req
                 )
         # a number that names a column is not the index of another one
         by_index = {key: value for key, value in likelihood.items() if key not in names}
-        return [
-            _requested(likelihood.get(name, by_index.get(j, "auto")), f" for column {name!r}")
-            for j, name in enumerate(names)
-        ]
+        likelihood = [likelihood.get(name, by_index.get(j, "auto")) for j, name in enumerate(names)]
     if isinstance(likelihood, Sequence) and not isinstance(likelihood, str):
         if len(likelihood) != len(names):
             raise ValueError(
@@ -290,24 +280,19 @@ def _share_scale(columns: list[Columns]) -> None:
         column.scale = np.array([scale])
 
 
-def _share_categories(columns: list[Columns], is_coded: list[bool]) -> list[Columns]:
-    """Give categorical columns, and binary ones beside them, the categories of all.
-
-    Columns whose categories a schema has coded have one list already.
-    """
+def _share_categories(columns: list[Columns], indices: list[int]) -> None:
+    """Give categorical columns, and binary ones beside them, the categories of all, in place."""
     categories = {
-        j: column.categories
-        for j, (column, has_codes) in enumerate(zip(columns, is_coded, strict=True))
-        if (type(column) is CategoricalColumns and not has_codes) or type(column) is BinaryColumns
+        j: column.categories.ravel()
+        for j in indices
+        if type(column := columns[j]) is CategoricalColumns or type(column) is BinaryColumns
     }
     if all(type(columns[j]) is BinaryColumns for j in categories):
-        return columns
-    shared = np.unique(np.concatenate([values.ravel() for values in categories.values()]))
-    likelihood = Categorical(len(shared))
-    joined = columns.copy()
+        return
+    shared = np.unique(np.concatenate([*categories.values()]))
     for j in categories:
-        joined[j] = CategoricalColumns(columns[j].indices, likelihood, shared[None], [None])
-    return joined
+        likelihood = Categorical(len(shared))
+        columns[j] = CategoricalColumns(np.array([j]), likelihood, shared[None], [None])
 
 
 def _relations(

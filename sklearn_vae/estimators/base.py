@@ -431,10 +431,9 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             weight,
             likelihood,
             fields=self._fields,
-            is_plain=is_plain or structure.period is not None,
+            is_plain=is_plain,
             period=structure.period,
             allows_missing=structure.n_steps is None,
-            derives_columns=not is_plain and structure.period is None,
         )
         if encoder.is_empty.all():
             raise ValueError("Every cell of X is missing: there is nothing to learn from.")

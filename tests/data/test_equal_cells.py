@@ -167,9 +167,9 @@ def table_of(kind, seed, n_rows=2000):
 @pytest.mark.parametrize("kind", ["integers", "steps", "zeros", "rare", "always"])
 def test_other_tables_are_encoded_as_without(kind, seed, monkeypatch):
     X = table_of(kind, seed)
-    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    encoder = fit_encoder(X, None, "auto")
     monkeypatch.setattr("sklearn_vae.data.fit.find_equal_cells", lambda *_: [])
-    without = fit_encoder(X, None, "auto", derives_columns=True)
+    without = fit_encoder(X, None, "auto")
 
     assert encoder.equal_cells == []
     np.testing.assert_array_equal(encoder.transform(X), without.transform(X))

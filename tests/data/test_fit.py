@@ -30,7 +30,7 @@ def test_point_masses_of_integers_are_inferred_and_decoded(rng):
     gains = np.where(rng.random(500) < 0.9, 0, np.exp(rng.normal(8, 1, 500)).round())
     X = np.column_stack([hours, gains, rng.normal(40, 12, 500).round()])
     X[::9, 0] = np.nan
-    columns = fit_encoder(X, None, "auto", None)
+    columns = fit_encoder(X, None, "auto")
     encoded = columns.transform(X)
 
     assert columns.likelihoods == [ZeroInflated(1), ZeroInflated(1), Gaussian()]
@@ -49,7 +49,7 @@ def infer(values, likelihood="auto", *, n_classes=None, is_integer=False, is_ord
     if n_classes is not None:
         logical_type = "ordered" if is_ordered else "category"
         field = Field("a", logical_type, tuple(range(n_classes)), "")
-    return fit_encoder(X, None, likelihood, ["a"], [field]).likelihoods[0]
+    return fit_encoder(X, None, likelihood, [field]).likelihoods[0]
 
 
 def test_dtypes_decide_between_classes_ordered_classes_and_integers(rng):
@@ -115,7 +115,8 @@ def test_a_number_that_names_a_column_is_not_the_index_of_another(rng):
     """As in a frame whose columns were selected in another order."""
     X = rng.normal(size=(50, 3))
 
-    columns = fit_encoder(X, None, {1: Gaussian(0.5), 2: Gaussian("per_column")}, [1, 0, 7])
+    fields = [Field(name, "number", None, "float64") for name in (1, 0, 7)]
+    columns = fit_encoder(X, None, {1: Gaussian(0.5), 2: Gaussian("per_column")}, fields)
 
     assert columns.likelihoods == [Gaussian(0.5), Gaussian(), Gaussian("per_column")]
 
@@ -123,7 +124,7 @@ def test_a_number_that_names_a_column_is_not_the_index_of_another(rng):
 def test_numbers_are_classes_if_requested():
     """Their values are kept, whatever they are, and others refused."""
     X = np.array([[10.0], [20.0], [40.0]] * 5)
-    columns = fit_encoder(X, None, "categorical", None)
+    columns = fit_encoder(X, None, "categorical")
 
     assert columns.likelihoods == [Categorical(3)]
     assert columns.transform(X[:3]).tolist() == np.eye(3).tolist()
@@ -160,7 +161,7 @@ KINDS_OF_TABLE = ["gaussian", "auto", "categorical", "ordinal", "poisson", "auto
 
 def test_decoding_inverts_encoding_for_each_likelihood(table):
     """Missing values stay missing, integers stay integers."""
-    columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
+    columns = fit_encoder(table, None, KINDS_OF_TABLE)
     encoded = columns.transform(table)
 
     assert encoded.shape == (60, columns.n_columns) == (60, 8)
@@ -175,7 +176,7 @@ def test_decoding_inverts_encoding_for_each_likelihood(table):
 
 def test_log_abs_det_jacobian_is_that_of_observed_values(table):
     """The scales of standardized columns, and the derivative of logarithms."""
-    columns = fit_encoder(table, None, KINDS_OF_TABLE, None)
+    columns = fit_encoder(table, None, KINDS_OF_TABLE)
     scale = [group.scale[0] * 2.0 ** group.exponent[0] for group in columns.groups[:2]]
     there = ~np.isnan(table)
     expected = -np.log(scale[0]) * there[:, 0]
@@ -191,7 +192,7 @@ def test_a_column_without_observed_values_is_constant(rng):
     """It stays missing after decoding."""
     X = rng.standard_normal((20, 2))
     X[:, 1] = np.nan
-    columns = fit_encoder(X, None, "auto", None)
+    columns = fit_encoder(X, None, "auto")
 
     assert columns.likelihoods == [Gaussian(), None]
     assert np.isnan(columns.inverse_transform(columns.transform(X))[:, 1]).all()

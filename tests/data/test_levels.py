@@ -70,7 +70,7 @@ def test_draws_have_the_shares_of_their_class(rng):
 def test_the_model_has_few_inputs_however_many_levels(n_levels):
     X = np.column_stack([np.random.default_rng(0).normal(size=2000), zipf(n_levels, 2000)])
     schema = [NUMBER, Field(1, "category", tuple(range(n_levels)), "")]
-    encoder = fit_encoder(X, None, "auto", None, schema)
+    encoder = fit_encoder(X, None, "auto", schema)
     encoded = encoder.transform(X)
 
     assert encoded.shape[1] <= 1 + MAX_CLASSES
@@ -85,8 +85,8 @@ def test_weights_are_repetitions():
     X[:, 1] += X[:, 0] % 2
     weight = np.random.default_rng(1).integers(1, 4, 3000)
     schema = [Field(0, "category", tuple(range(300)), ""), NUMBER]
-    weighted = fit_encoder(X, weight.astype(float), "auto", None, schema).groups[0]
-    repeated = fit_encoder(np.repeat(X, weight, axis=0), None, "auto", None, schema).groups[0]
+    weighted = fit_encoder(X, weight.astype(float), "auto", schema).groups[0]
+    repeated = fit_encoder(np.repeat(X, weight, axis=0), None, "auto", schema).groups[0]
 
     assert weighted.likelihood == repeated.likelihood
     np.testing.assert_array_equal(weighted.categories, repeated.categories)
@@ -95,9 +95,7 @@ def test_weights_are_repetitions():
 
 def test_levels_of_other_classes_are_refused():
     schema = [Field(0, "category", tuple(range(300)), "")]
-    [columns] = fit_encoder(
-        zipf(300, 3000)[:, None].astype(float), None, "auto", None, schema
-    ).groups
+    [columns] = fit_encoder(zipf(300, 3000)[:, None].astype(float), None, "auto", schema).groups
     columns.levels[0].classes[5] = 10_000
 
     with pytest.raises(ValueError, match="must be classes"):

@@ -268,13 +268,13 @@ def test_two_parts_and_their_total_alone(rng):
     a = rng.exponential(1000, 300).round(2)
     b = np.where(rng.random(300) < 0.3, a, rng.exponential(1000, 300).round(2))
 
-    assert fit_encoder(np.column_stack([a, b, a + b]), None, "auto", derives_columns=True)
+    assert fit_encoder(np.column_stack([a, b, a + b]), None, "auto")
 
 
 def test_no_part_follows_from_its_total():
     """It would take a label of the total's that contradicts the equation."""
     home = np.random.default_rng(0).normal(50, 8, 600).round()
-    encoder = fit_encoder(np.column_stack([home, 100 - home]), None, "auto", derives_columns=True)
+    encoder = fit_encoder(np.column_stack([home, 100 - home]), None, "auto")
 
     assert encoder.linear_relations
     assert not encoder.many_to_one
@@ -286,7 +286,7 @@ def test_no_share_of_a_whole_is_negative(dtype, rng):
     X = rng.dirichlet(np.full(5, 0.4), 500)
     X[:, -1] = np.abs(1 - X[:, :-1].sum(axis=1))
     X = X.astype(dtype)
-    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    encoder = fit_encoder(X, None, "auto")
     encoded = rng.permuted(encoder.transform(X), axis=0)
     values = encoder.inverse_transform(encoded)
     holed = np.where(rng.random(X.shape) < 0.4, np.nan, X)
@@ -655,7 +655,7 @@ def test_a_hole_makes_no_row_a_contradiction(scale, rng):
     """Of a rounded total, a part that is next to 0 is known up to half a step, and above 0."""
     part, other = np.exp(rng.normal(size=300)) * scale, rng.integers(1, 500, 300) * scale
     X = np.column_stack([part, other, (part / scale + other / scale).round() * scale])
-    columns = fit_encoder(X, None, "auto", derives_columns=True)
+    columns = fit_encoder(X, None, "auto")
     assert columns.linear_relations
 
     for j in range(3):

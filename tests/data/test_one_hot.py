@@ -47,9 +47,7 @@ def fitted(table):
 
 
 def likelihoods(X, **kwargs):
-    return fit_encoder(
-        np.asarray(X, float), None, "auto", derives_columns=True, **kwargs
-    ).likelihoods
+    return fit_encoder(np.asarray(X, float), None, "auto", **kwargs).likelihoods
 
 
 @pytest.mark.parametrize(("low", "scale"), [(0, 1), (-2, 3), (0, 1e-300), (-1e300, 2e300)])
@@ -81,7 +79,7 @@ def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
 
     few = X[:60]
     assert likelihoods(few)[7] == Bernoulli()
-    encoder = fit_encoder(few, np.full(60, 4.0), "auto", derives_columns=True)
+    encoder = fit_encoder(few, np.full(60, 4.0), "auto")
     assert encoder.likelihoods == likelihoods(np.tile(few, (4, 1)))
     assert encoder.likelihoods[7] == OneHot(2, has_none=True)
 
@@ -109,7 +107,7 @@ def test_columns_that_exclude_each_other_by_chance_are_none(rng):
 
 def test_requested_likelihoods_are_kept(table):
     """Only columns with the default one are in a group, and no user can ask for it."""
-    encoder = fit_encoder(np.array(table, float), None, {4: "bernoulli"}, derives_columns=True)
+    encoder = fit_encoder(np.array(table, float), None, {4: "bernoulli"})
     assert encoder.likelihoods[4] == Bernoulli()
     assert encoder.likelihoods[2] == OneHot(3, has_none=True)
     with pytest.raises(ValueError, match="OneHot for column 2"):

@@ -95,7 +95,7 @@ def test_a_share_of_few_rows_is_at_most_one(rng):
     whole = np.exp(rng.normal(6, 0.7, 60)).round()
     part = rng.binomial(whole.astype(int), rng.beta(5, 5, 60))
     X = np.column_stack([whole, part, part / whole])
-    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    encoder = fit_encoder(X, None, "auto")
 
     assert not pairs(X[:, :2])
     assert encoder.linear_relations[0].derived == 2
@@ -175,7 +175,7 @@ def test_any_given_cells(case, rng):
         price, pieces = np.exp(rng.normal(2, 0.6, 400)).round(2), rng.integers(1, 9, 400)
         full = (price * rng.choice([1, 1.1, 1.3], 400)).round(2)
         X = np.column_stack([price, full, pieces, (price * pieces).round(2)])
-    encoder = fit_encoder(X, None, "auto", derives_columns=True)
+    encoder = fit_encoder(X, None, "auto")
     holed = np.where(rng.random(X.shape) < 0.5, np.nan, X)
     values = encoder.inverse_transform(rng.permuted(encoder.transform(X), axis=0))
     means = encoder.complete(holed, values)

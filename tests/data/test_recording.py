@@ -54,7 +54,7 @@ def test_the_recording_step_of_sorted_rows_is_found(rng):
     values = np.where(rng.random(5000) < 0.3, 0, 0.25 * rng.integers(1, 400, 5000))
 
     for rows in (values, np.sort(values)):
-        (columns,) = fit_encoder(rows[:, None], None, "gaussian", None).groups
+        (columns,) = fit_encoder(rows[:, None], None, "gaussian").groups
         assert columns.steps == [0.25]
 
 
@@ -62,7 +62,7 @@ def test_the_recording_step_of_sorted_rows_is_found(rng):
 def test_recording_steps_are_differences_of_encoded_values(likelihood, rng):
     """Of two neighbours; of logarithms, whose steps differ, the least one."""
     x = np.round(rng.gamma(9.0, size=(300, 1)), 1)
-    columns = fit_encoder(x, None, likelihood, None, is_plain=True)
+    columns = fit_encoder(x, None, likelihood, is_plain=True)
     largest = np.array([[x.max() - 0.1], [x.max()]])
 
     np.testing.assert_allclose(columns.recording_steps, np.diff(columns.transform(largest)[:, 0]))
@@ -74,7 +74,7 @@ def test_one_finer_value_does_not_decide_how_a_column_is_read(step, rng):
     multiples = 300 + np.rint(4 * rng.normal(size=160))
     for finer in (300.55, 300.125, 300.5, 319.5, 0.3):
         multiples[7] = finer
-        (columns,) = fit_encoder(step * multiples[:, None], None, "auto", None).groups
+        (columns,) = fit_encoder(step * multiples[:, None], None, "auto").groups
         samples = columns.on_steps(np.linspace(*columns.bounds[0], 99)[:, None]) / step
 
         assert columns.likelihood == Gaussian() or finer < 99  # far values are no test of steps

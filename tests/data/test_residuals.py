@@ -20,7 +20,7 @@ def pair(n_rows=600, seed=0):
 
 
 def encode(X, **kwargs):
-    return fit_encoder(X, None, "auto", derives_columns=True, **kwargs)
+    return fit_encoder(X, None, "auto", **kwargs)
 
 
 def events(n_rows, seed=0):
@@ -155,12 +155,12 @@ def test_which_columns_are_residuals(rng):
     assert encode(twin).residuals.sources.tolist() == [0]
     assert encode(twin).residuals.inputs.tolist() == [5]
     assert not encode(far).residuals
-    assert not fit_encoder(three, None, "gaussian", derives_columns=True).residuals
+    assert not fit_encoder(three, None, "gaussian").residuals
 
 
 def test_weights_are_copies():
     X, weight = pair(200), np.random.default_rng(0).integers(1, 4, 200)
-    weighted = fit_encoder(X, weight.astype(float), "auto", derives_columns=True)
+    weighted = fit_encoder(X, weight.astype(float), "auto")
     copies = encode(X.repeat(weight, axis=0))
 
     for one, other in zip(weighted.residuals, copies.residuals, strict=True):

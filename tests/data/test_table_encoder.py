@@ -5,13 +5,15 @@ import pytest
 from scipy import integrate, stats
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_vae.data.fields import Field
 from sklearn_vae.data.fit import MIN_ROWS_FOR_BINARY, check_requested_likelihoods, fit_encoder
 from sklearn_vae.likelihoods import Bernoulli, Gaussian, ZeroInflated
 
 
 def fit(X, likelihood="auto", weight=None, names=None):
     """Fit an encoder to X."""
-    return fit_encoder(X, weight, likelihood, names)
+    fields = [Field(name, "number", None, "float64") for name in names or range(X.shape[1])]
+    return fit_encoder(X, weight, likelihood, fields)
 
 
 @pytest.fixture
