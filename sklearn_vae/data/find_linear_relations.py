@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -9,12 +10,7 @@ import numpy as np
 from sklearn_vae.data.fields import DAY
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import Values, is_common
-from sklearn_vae.data.training_column import (
-    MAX_COMPARED,
-    MIN_EVIDENCE,
-    TrainingColumn,
-    recording,
-)
+from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 
 # Columns of fewer distinct values follow from others as whole multiples only.
@@ -55,18 +51,17 @@ def find_linear_relations(
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > 0.5 * len(X)]
     zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
-    searches = [(columns, False, False), (columns, True, False)]
-    # fractions of zeros in factors of products
-    for low, high in pairwise((0.0, 0.5, 0.9)):  # a column of many zeros hides relations of others
+    searches = [(columns, False)]
+    # fractions of zeros in factors of products: a column of many hides relations of others
+    for low, high in pairwise((-1.0, 0.0, 0.5, 0.9)):
         if any(low < fraction <= high for fraction in zeros.values()):
-            searches.append(([j for j in zeros if zeros[j] <= high], True, True))
-    for indices, is_log, skips_zeros in searches:
+            searches.append(([j for j in zeros if zeros[j] <= high], True))
+    for indices, is_log in searches:
         for has_totals, max_cost in ((False, MAX_COST), (True, np.inf), (False, np.inf)):
             left_out = set() if has_totals else _derived(relations)  # they may hide others
             used = [j for j in indices if j not in left_out]
             if has_totals or len(used) < len(indices):
-                search = _Search(X, used, weight, relations, is_log=is_log, skips_zeros=skips_zeros)
-                search.run(max_cost)
+                _Search(X, used, weight, relations, is_log=is_log).run(max_cost)
     return _sources_first(relations) or []
 
 
@@ -84,12 +79,11 @@ class _Search:
         relations: list[LinearRelation],
         *,
         is_log: bool,
-        skips_zeros: bool,
     ):
         complete = []
         for batch in small_batches(X):
             x = X[batch][:, columns]
-            is_known = x > 0 if skips_zeros else ~np.isnan(x)
+            is_known = x > 0 if is_log else ~np.isnan(x)
             complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows))]
@@ -106,8 +100,8 @@ class _Search:
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
-        self.units: dict[int, Units] = {}
-        self.common: dict[int, float] = {}
+        self.units = cache(self._read)
+        self.fraction_common = cache(self._fraction_common)
         self.basis: list[int] = []
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
@@ -165,11 +159,11 @@ class _Search:
         ``broken`` equations, and that of common values, which sums do not keep. Of equal ones the
         finest recorded comes first: finer columns do not follow from a coarser one.
         """
-        (lattice, decimals, width, scale), _ = self._read(k)
+        (lattice, decimals, width, scale), _ = self.units(k)
         is_recorded = decimals >= 0 or lattice[1] > 0
         steps = round(float(np.log(scale / width)), 1) if is_recorded else np.inf
         blur = float(np.hypot(1, BLUR / part)) - 1
-        common = 0.0 if keeps_common else self._fraction_common(k)
+        common = 0.0 if keeps_common else self.fraction_common(k)
         return round(blur + broken + common, 1), -steps, -part, k
 
     @np.errstate(all="ignore")  # without rounding
@@ -183,7 +177,7 @@ class _Search:
         """
         rounding = np.zeros((len(self.Z), len(parts)))
         for i, (part, k) in enumerate(parts):
-            (lattice, decimals, width, _), _ = self._read(k)
+            (lattice, decimals, width, _), _ = self.units(k)
             if decimals >= 0 or lattice[1] > 0:
                 rounding[:, i] = width * part / self.scale[k]
                 rounding[:, i] /= self.values[:, k] if self.is_log else 1
@@ -199,17 +193,14 @@ class _Search:
         return coefficients, self.Z[:, derived] - z @ coefficients
 
     def _read(self, k: int) -> Units:
-        """Units of a column, which is read once."""
-        if k not in self.units:
-            column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
-            decimals, step, (low, _) = recording(column)
-            relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
-            least_width = 10.0**-decimals if decimals >= 0 else relative
-            is_decimal = step == least_width  # ties are rounded as numpy does
-            lattice = np.array([low, 0.0 if is_decimal else step], np.float64)
-            units = lattice, decimals, step or relative, float(column.values.std())
-            self.units[k] = units, least_width
-        return self.units[k]
+        """Read the units of a column."""
+        column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
+        decimals, step, (low, _) = recording(column)
+        relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
+        least_width = 10.0**-decimals if decimals >= 0 else relative
+        is_decimal = step == least_width  # ties are rounded as numpy does
+        lattice = np.array([low, 0.0 if is_decimal else step], np.float64)
+        return (lattice, decimals, step or relative, float(column.values.std())), least_width
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""
@@ -221,7 +212,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
             return None
-        (*_, width, scale), _ = self._read(derived)
+        (*_, width, scale), _ = self.units(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
         large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
@@ -252,7 +243,7 @@ class _Search:
         parts, errors = self._solve(derived, sources)
         slopes = parts * (self.scale[derived] / self.scale[sources])
         linked = self.Z[:, sources] * self.scale[sources]
-        units, least_width = self._read(derived)
+        units, least_width = self.units(derived)
         relation = LinearRelation(
             int(self.columns[derived]),
             self.columns[sources],
@@ -360,11 +351,9 @@ class _Search:
         return 0.0 if is_none else max(wrong, float((y == 0).sum() / (~np.isnan(y)).sum()))
 
     def _fraction_common(self, k: int) -> float:
-        """Fraction of a column's values that are point masses; it is found once."""
-        if k not in self.common:
-            values = Values.of(TrainingColumn.of_numbers(self.X[:, self.columns[k]], self.weight))
-            self.common[k] = float(values.rows @ is_common(values)) / values.n_rows
-        return self.common[k]
+        """Fraction of a column's values that are point masses."""
+        values = Values.of(TrainingColumn.of_numbers(self.X[:, self.columns[k]], self.weight))
+        return float(values.rows @ is_common(values)) / values.n_rows
 
     def _is_implied(self, relation: LinearRelation) -> bool:
         """Return whether derived values keep their sign for all values of the sources together."""

@@ -101,9 +101,8 @@ class Values:
     def robust_units(self) -> tuple[float, float]:
         """The moments, or median and quartiles where far values decide the former."""
         ends, (mean, std) = self.rows.cumsum(), self.moments
-        low, median, high = (
-            self.scaled[np.searchsorted(ends, p * ends[-1])] for p in (0.25, 0.5, 0.75)
-        )
+        quartiles = np.searchsorted(ends, np.array([0.25, 0.5, 0.75]) * ends[-1])
+        low, median, high = self.scaled[quartiles]
         robust = max(high - median, median - low) / special.ndtri(0.75)
         return (median, robust) if LEAST_GAP < robust < std / FAR else (mean, std)
 
@@ -241,8 +240,7 @@ def _smooth(values: Values) -> list[Candidate]:
     gains = [values.rows @ (log_density - normal) for _, log_density in transforms]
     # far values are no cluster: they would set the scale of the others
     if max(gains, default=0.0) > 0 and not values.has_far_values:
-        mixture = _two_normals(values) - _penalty(4, n_rows)
-        normal = max(normal, mixture, key=lambda log_density: values.rows @ log_density)
+        transforms.append((Marginal(), _two_normals(values) - _penalty(4, n_rows)))
     return [(Marginal(), normal), *transforms]
 
 
@@ -303,8 +301,7 @@ def _log_knots(values: Values, marginal: Marginal) -> Marginal:
     """Normal scores of the log-normal distribution of values that are no point masses."""
     numbers = values.select(~np.isin(values.values, marginal.point_masses))
     logs = np.log(numbers.values)
-    mean, variance = weighted_moments(logs, numbers.rows)
-    scale = np.sqrt(variance)
+    mean, scale = _moments(logs, numbers.rows, 0.0)
     scores = np.linspace((logs[0] - mean) / scale, (logs[-1] - mean) / scale, 40)
     loc, unit = np.ldexp(numbers.moments, numbers.exponent).tolist()
     x = (np.exp(mean + scale * scores) - loc) / unit
@@ -313,11 +310,10 @@ def _log_knots(values: Values, marginal: Marginal) -> Marginal:
 
 
 def _normal_scores(values: Values) -> list[Candidate]:
-    """Normal scores with the best number of knots, if there are enough rows for any."""
-    rows, n_rows, exponent = values.rows, values.n_rows, values.exponent
-    loc, scale = values.robust_units
+    """Normal scores by each number of knots that there are enough rows for."""
+    n_rows, exponent, (loc, scale) = values.n_rows, values.exponent, values.robust_units
     standard, half = (values.scaled - loc) / scale, 0.5 * values.scaled_step / scale
-    cdf = _distribution_function(standard, half, rows)
+    cdf = _distribution_function(standard, half, values.rows)
     candidates: list[Candidate] = []
     few = [n for n, least in FEW_KNOTS.items() if values.has_far_values and n_rows >= least]
     for n_knots in (*few, *(n for n in N_KNOTS if n * ROWS_PER_KNOT <= n_rows)):
@@ -331,7 +327,7 @@ def _normal_scores(values: Values) -> list[Candidate]:
         units = np.ldexp([loc, scale], exponent).tolist()
         marginal = Marginal(knots=knots, loc=units[0], scale=units[1])
         candidates.append((marginal, log_density - _penalty(len(knots), n_rows)))
-    return [max(candidates, key=lambda each: rows @ each[1])] if candidates else []
+    return candidates
 
 
 def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
@@ -368,9 +364,8 @@ def _beside_far_ends(values: np.ndarray) -> list[int]:
     gaps = np.diff(values)
     while high - low > 2:
         # a value that is spread over a cell has two edges
-        left, right = (
-            max(ends, key=lambda k: gaps[k]) for ends in ([low, low + 1], [high - 2, high - 1])
-        )
+        left = low + int(gaps[low : low + 2].argmax())
+        right = high - 2 + int(gaps[high - 2 : high].argmax())
         if gaps[right] > values[right] - values[low]:
             high = right
             indices.append(high)

@@ -127,13 +127,11 @@ def origin_of_counts(low: np.ndarray | float, step: np.ndarray | float) -> np.nd
 
 def _step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[float, np.ndarray]:
     """Return the step of distinct values of so many rows and decimals; mask the finer: (U,)."""
-    unique, none = values.astype(np.float64), np.zeros(len(values), dtype=bool)
-    largest = np.abs(unique).max()
-    if largest > 1e300:  # sums of values and steps could overflow
-        return 0.0, none
     if decimals >= 0:
         return _decimal_step(values, rows, decimals)
-    if len(unique) >= rows.sum():
+    unique, none = values.astype(np.float64), np.zeros(len(values), dtype=bool)
+    largest, is_repeated = np.abs(unique).max(), len(unique) < rows.sum()
+    if not is_repeated or largest > 1e300:  # sums of values and steps could overflow
         return 0.0, none
     gaps = np.diff(unique)
     gaps = gaps[gaps > ROUNDING * largest]
@@ -160,10 +158,7 @@ def _decimal_step(values: np.ndarray, rows: np.ndarray, decimals: int) -> tuple[
     """Return the largest step of values, or of repeated ones, unless it may be by chance."""
     unique, power = values.astype(np.float64), 10.0**decimals
     is_finer = _is_finer(values, decimals)
-    multiples = np.rint((unique - unique[(rows * ~is_finer).argmax()]) * power)
-    if np.ptp(multiples) > 2.0**53:  # not all of them are exact
-        return 0.0, np.zeros_like(is_finer)
-    multiples = multiples.astype(np.int64)
+    multiples = np.rint((unique - unique[(rows * ~is_finer).argmax()]) * power).astype(np.int64)
     for chosen in (rows > 1, rows > 0):
         divisor = int(np.gcd.reduce(multiples[chosen & ~is_finer]))
         is_off = is_finer | (multiples % max(divisor, 1) != 0)
