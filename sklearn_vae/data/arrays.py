@@ -203,11 +203,9 @@ def make_frame(columns: Mapping[str, Sequence[Any] | np.ndarray], like: Any = No
 def cells_of(X: Any, rows: Sequence[int], columns: Sequence[int]) -> list[Any]:
     """Return cells of a table of any library, by the positions of their rows and columns."""
     frame = as_narwhals(X)
-    if isinstance(frame, nw.DataFrame):
-        series = {j: frame[:, j] for j in set(columns)}
-        return [series[j][i] for i, j in zip(rows, columns, strict=True)]
-    table = np.asarray(as_array(X), dtype=object)
-    return [table[i, j] for i, j in zip(rows, columns, strict=True)]
+    table = frame if isinstance(frame, nw.DataFrame) else np.asarray(as_array(X), dtype=object)
+    cells = {j: table[:, j] for j in set(columns)}
+    return [cells[j][i] for i, j in zip(rows, columns, strict=True)]
 
 
 def _one_type(values: list[Any]) -> list[Any]:

@@ -62,14 +62,14 @@ class EqualCells:
         is_alone = np.isnan(X[:, self.partner]) & ~np.isnan(X[:, self.column])
         return is_alone & ~self.is_common(X)
 
-    def log_density(self, X: np.ndarray, is_equal: np.ndarray) -> np.ndarray:
-        """Return what the encoding leaves out of the log-density of rows: (n, d), (n,) -> (n,).
+    def log_density(self, X: np.ndarray) -> np.ndarray:
+        """Return what the encoding leaves out of the log-density of rows: (n, d) -> (n,).
 
-        In rows of the mask ``is_equal``, it is the spread of the point mass. Without the partner's
+        Where the columns are equal, it is the spread of the point mass. Without the partner's
         value, the column's counts as not equal: its density is divided by the fraction of those.
         """
         log_mass, log_other = -np.log(self.step or 1.0), np.log1p(-self.fraction)
-        return is_equal * log_mass - self._is_alone(X) * log_other
+        return self.holds(X) * log_mass - self._is_alone(X) * log_other
 
     def mix(self, own: np.ndarray, other: np.ndarray, probability: np.ndarray) -> np.ndarray:
         """Mean of a value of either column and of the other's, by the probability of it: (n,)."""
@@ -160,4 +160,4 @@ def _has_steps_of(partner: float, column: float) -> bool:
     if not column or not partner:
         return not column
     ratio = partner / column
-    return round(ratio) >= 1 and math.isclose(ratio, round(ratio), rel_tol=1e-6)
+    return math.isclose(ratio, round(ratio), rel_tol=1e-6)

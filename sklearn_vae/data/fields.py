@@ -128,12 +128,11 @@ class Field:
         code_of = {category: code for code, category in enumerate(self.categories or ())}
         unknown_code = UNKNOWN if handle_unknown == "infrequent" else np.nan
         code_at = np.array([*(code_of.get(value, unknown_code) for value in values), np.nan])
-        if handle_unknown == "error" and np.isnan(code_at[:-1]).any():
-            occurs = np.bincount(codes[codes >= 0], minlength=len(values)) > 0
-            unknown = np.flatnonzero(np.isnan(code_at[:-1]) & occurs)
-            if len(unknown):
+        if handle_unknown == "error":
+            occurring = np.flatnonzero(np.bincount(codes[codes >= 0])).tolist()
+            if unknown := [values[i] for i in occurring if values[i] not in code_of]:
                 raise ValueError(
-                    f"Found unknown categories {shorten([values[i] for i in unknown])} in column "
+                    f"Found unknown categories {shorten(unknown)} in column "
                     f"{self.name!r}; it had {shorten(self.categories or ()) or 'none'} in fit. "
                     f"With handle_unknown='infrequent' they count as unlikely, with 'missing' as "
                     f"missing values."
@@ -259,9 +258,8 @@ def check_column_names(
 
 def _are_numbered(names: Sequence[Name]) -> bool:
     """Return whether columns have their positions for names, as without any."""
-    return not any(isinstance(name, str) for name in names) and list(map(str, names)) == list(
-        map(str, range(len(names)))
-    )
+    are_texts = any(isinstance(name, str) for name in names)
+    return not are_texts and [*map(str, names)] == [*map(str, range(len(names)))]
 
 
 def shown_name(name: Name) -> str:

@@ -6,7 +6,6 @@ without the library, and reading it must run no code of the file.
 
 import ast
 import re
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,34 +21,13 @@ if TYPE_CHECKING:
 FieldValues = list[tuple[Field, np.ndarray]]
 
 
-class Library(ABC):
-    """A library of data frames."""
+class _Pandas:
+    """pandas, with NumPy's, nullable and pyarrow's dtypes. The other libraries have its methods."""
 
-    double: str  # its dtype of numbers in double precision
-
-    @abstractmethod
-    def dtype(self, series: Any) -> str:
-        """Return the dtype of a column as text, from which ``frame`` makes it."""
-
-    def times(self, series: Any) -> np.ndarray:
-        """Convert dates and durations to NumPy's, in UTC: (n,)."""
-        return np.asarray(series.to_numpy())
-
-    @abstractmethod
-    def codes(self, series: Any) -> tuple[np.ndarray, list]:
-        """Factorize a column: codes, -1 if missing, and unique values, or declared categories."""
-
-    @abstractmethod
-    def frame(self, parts: FieldValues, n_rows: int, like: object) -> Any:
-        """Make a data frame from columns of numbers, with the index of another one, if any."""
-
-
-class _Pandas(Library):
-    """pandas, with NumPy's, nullable and pyarrow's dtypes."""
-
-    double = "float64"
+    double = "float64"  # dtype of numbers in double precision
 
     def dtype(self, series: "pd.Series") -> str:
+        """Return the dtype of a column as text, from which ``frame`` makes it."""
         import pandas as pd
 
         dtype = series.dtype
@@ -58,6 +36,7 @@ class _Pandas(Library):
         return str(dtype)
 
     def times(self, series: "pd.Series") -> np.ndarray:
+        """Convert dates and durations to NumPy's, in UTC: (n,)."""
         dtype = str(series.dtype)
         if time_type(dtype) == "duration":
             return series.to_numpy()
@@ -66,6 +45,7 @@ class _Pandas(Library):
         return series.to_numpy(dtype="datetime64[us]")  # in UTC, with a time zone
 
     def codes(self, series: "pd.Series") -> tuple[np.ndarray, list]:
+        """Factorize a column: codes, -1 if missing, and unique values, or declared categories."""
         import pandas as pd
 
         if hasattr(series, "cat"):
@@ -74,6 +54,7 @@ class _Pandas(Library):
         return codes, values.tolist()
 
     def frame(self, parts: FieldValues, n_rows: int, like: object) -> "pd.DataFrame":
+        """Make a data frame from columns of numbers, with the index of another one, if any."""
         import pandas as pd
 
         index = like.index if isinstance(like, pd.DataFrame) else pd.RangeIndex(n_rows)
@@ -112,7 +93,7 @@ class _Pandas(Library):
         return pd.api.types.pandas_dtype(text)
 
 
-class _Polars(Library):
+class _Polars:
     """polars, where unordered categories are the unique values."""
 
     double = "Float64"
@@ -122,6 +103,9 @@ class _Polars(Library):
 
         text = str(series.dtype)
         return text if series.dtype not in (pl.Enum, pl.Categorical) else text.partition("(")[0]
+
+    def times(self, series: "pl.Series") -> np.ndarray:
+        return series.to_numpy()
 
     def codes(self, series: "pl.Series") -> tuple[np.ndarray, list]:
         import polars as pl
@@ -163,13 +147,16 @@ class _Polars(Library):
         return dtype(**{str(part.arg): ast.literal_eval(part.value) for part in call.keywords})
 
 
-class _Arrow(Library):
+class _Arrow:
     """pyarrow, with chunked arrays."""
 
     double = "double"
 
     def dtype(self, series: "pa.ChunkedArray") -> str:
         return str(series.type)
+
+    def times(self, series: "pa.ChunkedArray") -> np.ndarray:
+        return series.to_numpy()
 
     def codes(self, series: "pa.ChunkedArray") -> tuple[np.ndarray, list]:
         import pyarrow as pa
@@ -215,4 +202,5 @@ def _arrow_type(text: str) -> "pa.DataType":
     return pa.type_for_alias(text)
 
 
+Library = _Pandas | _Polars | _Arrow
 LIBRARIES: dict[str, Library] = {"pandas": _Pandas(), "polars": _Polars(), "pyarrow": _Arrow()}

@@ -12,6 +12,9 @@ import numpy as np
 from sklearn_vae.data.columns.base import Draws, cauchy_log_density
 from sklearn_vae.persistence.validation import check_array, serializable
 
+# Rounds values (n, d), but for those of a mask (n, d) of fixed ones.
+Rounding = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 @serializable
 @dataclass(frozen=True, eq=False)
@@ -212,17 +215,11 @@ class LinearRelation:
 
     def _doubt(self, X: np.ndarray, doubt: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Largest error of derived values in some rows, by that of their sources: (m,)."""
-        return np.nan_to_num(
-            (self._slopes(X[rows]) * doubt[np.ix_(rows, self.sources)]).sum(axis=1)
-        )
+        of_sources = self._slopes(X[rows]) * doubt[np.ix_(rows, self.sources)]
+        return np.nan_to_num(of_sources.sum(axis=1))
 
     @np.errstate(all="ignore")
-    def adjust(
-        self,
-        X: np.ndarray,
-        is_fixed: np.ndarray,
-        round_values: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    ) -> None:
+    def adjust(self, X: np.ndarray, is_fixed: np.ndarray, round_values: Rounding) -> None:
         """Change values that are not fixed such that the relation holds, in place.
 
         A fixed total moves its imputed parts by their regression on it [1]_, within their bounds

@@ -52,10 +52,10 @@ class ManyToOne:
         """Set labels that are not fixed of codes that are, in place."""
         rows = np.flatnonzero(is_fixed[:, self.code])
         values = self._labels_of(X[rows, self.code])
-        for k, label in enumerate(self.labels.tolist()):
-            is_set = ~is_fixed[rows, label] & ~np.isnan(values[:, k])
-            X[rows[is_set], label] = values[is_set, k]
-            is_fixed[rows[is_set], label] = True
+        cells = np.ix_(rows, self.labels)
+        is_set = ~(is_fixed[cells] | np.isnan(values))
+        X[cells] = np.where(is_set, values, X[cells])
+        is_fixed[cells] |= is_set
 
     def choose(self, X: np.ndarray, is_fixed: np.ndarray, generator: Draws) -> None:
         """Replace codes that are not fixed, and contradict fixed labels, in place.
@@ -96,8 +96,7 @@ class ManyToOne:
             clash &= ~np.isnan(codes)[:, None]
         else:
             clash = _differ(self._labels_of(codes), labels)
-        is_contradicted: np.ndarray = clash.any(axis=1)
-        return is_contradicted
+        return np.any(clash, axis=1)
 
     def select(self, columns: np.ndarray) -> Self:
         """Select labels."""
@@ -310,10 +309,8 @@ class OneToOne:
 
     def fill(self, X: np.ndarray) -> None:
         """Replace missing values of either column by those of the other one, in place."""
-        for column, values, other, other_values in (
-            (self.source, self.source_values, self.derived, self.derived_values),
-            (self.derived, self.derived_values, self.source, self.source_values),
-        ):
+        source, derived = (self.source, self.source_values), (self.derived, self.derived_values)
+        for (column, values), (other, other_values) in ((source, derived), (derived, source)):
             code = _look_up(X[:, other], other_values)
             is_filled = np.isnan(X[:, column]) & (code >= 0)
             X[is_filled, column] = values[code[is_filled]]
@@ -339,9 +336,8 @@ def find_one_to_one(
     """
     pairs: list[OneToOne] = []
     for relation, counts, _ in followers:
-        for j, values, n_rows in zip(
-            relation.labels.tolist(), relation.values.T, counts.T, strict=True
-        ):
+        columns = zip(relation.labels.tolist(), relation.values.T, counts.T, strict=True)
+        for j, values, n_rows in columns:
             source, derived = relation.code, {pair.derived for pair in pairs}
             is_used = {source, j} & derived or j in {pair.source for pair in pairs}
             is_repeated = n_rows.sum() - n_rows.max() - (len(n_rows) - 1) >= MIN_REPEATS

@@ -156,8 +156,6 @@ class TableEncoder(ColumnGroups):
             if relation.draws_ties:  # each draw has either of two values
                 X[np.isnan(observed[:, relation.derived]), relation.derived] = np.nan
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
-        if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
-            return filled
         is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(-1, self.n_features).copy()
         rows = filled.reshape(is_fixed.shape)
         self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
@@ -413,11 +411,10 @@ class TableEncoder(ColumnGroups):
             n_pairs = len(self.orders.pairs) + sum(len(each.labels) for each in self.many_to_one)
             is_known = ~np.isnan(rows[:, related]).any(axis=1)
             log_broken = min(self.log_unseen + np.log(n_pairs), 0.0)  # of any pair
-            log_det = log_det + np.where(
-                self.are_broken(rows), log_broken, -self.log_kept * is_known
-            )
+            is_broken = self.are_broken(rows)
+            log_det += np.where(is_broken, log_broken, -self.log_kept * is_known)
         for equal in self.equal_cells:
-            log_det += equal.log_density(rows, equal.holds(rows))
+            log_det += equal.log_density(rows)
         X = self._without_equal_cells(rows, X)
         log_det += self._log_det_of_residuals(X)
         for group in self.groups:
