@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import numpy as np
 
-import sklearn_vae.anomaly.methods  # noqa: F401  # registers the scores
 from sklearn_vae.anomaly.calibration import ScoreLabels
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import Scorer, score_in_batches
@@ -471,8 +470,7 @@ def _read_model(
 
 
 def _read_transformer(saved: SavedEstimator) -> TransformerModel:
-    correction, code_range = saved["decoder_correction_"], saved["code_range_"]
-    options = {"correction": correction, "code_range": code_range}
+    options = {"correction": saved["decoder_correction_"], "code_range": saved["code_range_"]}
     model = _read_model(saved, TransformerModel, FittedVAE, **options)
     y = np.zeros((1, model.columns.n_condition_columns))
     row = model.predictor.decode(np.zeros((1, model.n_components)), y)
@@ -518,8 +516,7 @@ def _read_imputer(saved: SavedEstimator) -> ImputerModel:
     indicated = saved["indicated_"]
     check_array("indicated_", indicated, "i", (None,))
     is_kept = bool(saved["keep_empty_features"]) | ~model.columns.is_empty
-    missing_values = saved["missing_values"]
-    imputer = ImputerModel(model, imputation, indicated, is_kept, missing_values)
+    imputer = ImputerModel(model, imputation, indicated, is_kept, saved["missing_values"])
     imputer.transform(model.write(np.full((1, model.n_features_in_), np.nan)))
     return imputer
 

@@ -9,7 +9,7 @@ import pytest
 
 import sklearn_vae
 from sklearn_vae import VAEOutlierDetector, VAETransformer
-from sklearn_vae.anomaly.methods import METHODS
+from sklearn_vae.anomaly.scores import METHODS
 from sklearn_vae.likelihoods import LIKELIHOODS
 from sklearn_vae.networks import NETWORKS
 from sklearn_vae.objectives import OBJECTIVES

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
@@ -26,9 +26,8 @@ from sklearn_vae.anomaly.calibration import (
     conformal_threshold,
     margins,
 )
-from sklearn_vae.anomaly.methods import METHODS, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows, is_symmetric_as_logarithms
-from sklearn_vae.anomaly.scores import Scorer, score_in_batches
+from sklearn_vae.anomaly.scores import METHODS, Scorer, find_scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
 from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.fields import Names
@@ -42,12 +41,7 @@ from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.rows import spread_out
-from sklearn_vae.persistence.validation import (
-    check_annotations,
-    check_array,
-    check_count,
-    serializable,
-)
+from sklearn_vae.persistence.validation import check_annotations, check_count, serializable
 from sklearn_vae.system import warn
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
@@ -113,7 +107,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     estimator_: VAETransformer
     distance_encoder_: TableEncoder
     scorer_: Scorer
-    reference_samples_: np.ndarray
+    reference_samples_: Annotated[np.ndarray, "n", "n_reference", "n_columns"]
     attribution_baseline_: AttributionBaseline
 
     def __init__(
@@ -438,11 +432,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _validate_fitted(self) -> None:
         super()._validate_fitted()
-        shape = (None, self.n_features_in_)
-        check_array("reference_samples_", self.reference_samples_, "n", shape)
-        baseline = self.attribution_baseline_.conditional_nll
-        check_array("conditional_nll", baseline, "f", (self.n_features_in_,))
-        if self.distance_encoder_.n_features != self.n_features_in_:
+        n_columns = {self.distance_encoder_.n_features, self.reference_samples_.shape[1]}
+        n_columns.add(len(self.attribution_baseline_.conditional_nll))
+        if n_columns != {self.n_features_in_}:
             raise ValueError("the columns of distances are not those of the model")
         if len(self.reference_samples_) < MIN_ROWS:
             raise ValueError("there are too few reference rows")

@@ -5,9 +5,15 @@ import pytest
 from scipy import stats
 
 from sklearn_vae import VAEOutlierDetector
-from sklearn_vae.anomaly.methods import METHODS, CombinedScore, TailDistribution, find_scorer
 from sklearn_vae.anomaly.rows import ScoredRows
-from sklearn_vae.anomaly.scores import HyperplaneDistance, NeighborDistance
+from sklearn_vae.anomaly.scores import (
+    METHODS,
+    CombinedScore,
+    HyperplaneDistance,
+    NeighborDistance,
+    TailDistribution,
+    find_scorer,
+)
 
 MODEL = "NegativeLogLikelihood"
 

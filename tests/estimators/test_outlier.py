@@ -20,8 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector, VAETransformer
 from sklearn_vae.anomaly.attribution import conditional_means, conditional_nll
-from sklearn_vae.anomaly.methods import METHODS, TailDistribution
-from sklearn_vae.anomaly.scores import score_in_batches
+from sklearn_vae.anomaly.scores import METHODS, TailDistribution, score_in_batches
 from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.estimators.estimator_base import called
 from tests.conftest import as_table, reread, slow
@@ -306,7 +305,7 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
             os.kill(os.getpid(), signal.SIGINT)
         return score_in_batches(score, rows)
 
-    monkeypatch.setattr("sklearn_vae.anomaly.methods.score_in_batches", press_once)
+    monkeypatch.setattr("sklearn_vae.anomaly.scores.score_in_batches", press_once)
     X, _ = make_blobs(1200, 3, random_state=0)
     detector = VAEOutlierDetector(novelty=novelty, **QUICK)
     with (

@@ -384,7 +384,7 @@ def small() -> list[tuple[bytes, Any]]:
 def many() -> list[tuple[bytes, Any]]:
     """Models of every network, posterior, prior and method."""
     from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-    from sklearn_vae.anomaly.methods import METHODS
+    from sklearn_vae.anomaly.scores import METHODS
     from sklearn_vae.networks import ConvNet, GRUNet
     from sklearn_vae.posteriors import RelaxedCategorical
     from sklearn_vae.priors import VampPrior

@@ -19,7 +19,7 @@ from skorch.callbacks import Callback
 
 import sklearn_vae
 from sklearn_vae import VAEDensity, VAEImputer, VAEOutlierDetector, VAETransformer, runtime
-from sklearn_vae.anomaly.methods import METHODS
+from sklearn_vae.anomaly.scores import METHODS
 from sklearn_vae.estimators.load import ESTIMATORS
 from sklearn_vae.likelihoods import Bernoulli, Gaussian
 from sklearn_vae.objectives import IWAE, LinearWarmup, TotalCorrelation
