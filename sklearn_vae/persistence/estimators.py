@@ -68,11 +68,7 @@ class SerializationMixin:
         writer = Writer()
         packages = "sklearn_vae", "numpy", "sklearn", "torch"
         versions: dict[str, Json] = {p: str(import_module(p).__version__) for p in packages}
-        header: dict[str, Json] = {
-            "class": name,
-            "versions": versions,
-            **self.to_file(writer),
-        }
+        header: dict[str, Json] = {"class": name, "versions": versions, **self.to_file(writer)}
         file_format.write(path, header, writer.arrays)
 
     def to_file(self, writer: Writer, prefix: str = "") -> dict[str, Json]:
@@ -139,8 +135,7 @@ class SerializationMixin:
     def _check_annotations(self) -> None:
         """Check the types of fitted attributes against the annotations of the class."""
         cls: Any = type(self)
-        names = [name for name in annotations_of(cls) if name.endswith("_")]
-        check_annotations(self, [name for name in names if not name.startswith("_")])
+        check_annotations(self, [name for name in annotations_of(cls) if name.endswith("_")])
         for container in getattr(self, OUTPUT_CONFIG, {}).values():
             if container not in (None, "default", "pandas", "polars"):
                 raise ValueError(f"set_output does not have {container!r:.100}")

@@ -53,11 +53,9 @@ def write(path: PathLike, header: dict[str, Json], arrays: dict[str, np.ndarray]
     body = save_arrays({name: np.require(x, requirements="C") for name, x in arrays.items()})
     if _has_too_many_arrays(body):
         raise ValueError(f"{path}: {len(arrays)} arrays are too many.")
-    parts = [_PREFIX.pack(MAGIC, VERSION, len(text), len(body)), text.encode("ascii"), body]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    replace_file(path, [*parts, digest.digest()])
+    prefix = _PREFIX.pack(MAGIC, VERSION, len(text), len(body))
+    data = b"".join([prefix, text.encode("ascii"), body])
+    replace_file(path, [data, hashlib.sha256(data).digest()])
 
 
 def read(path: PathLike) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
@@ -144,8 +142,7 @@ def replace_file(path: PathLike, parts: Iterable[bytes]) -> None:
     temporary = os.path.join(os.path.dirname(target), name)
     try:
         with open(temporary, "xb") as file:
-            for part in parts:
-                file.write(part)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
