@@ -35,19 +35,16 @@ class HiddenCells(NamedTuple):
 
     def best_weight(self, imputed: np.ndarray, other: np.ndarray) -> float:
         """Weight from 0 to 1 of the other imputation, for the average's least squared error."""
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            residual, difference = self.rows - imputed, other - imputed
-            weight = np.nansum(self.precision * difference * residual) / np.nansum(
-                self.precision * np.square(difference)
-            )
+        residual, difference = self.rows - imputed, other - imputed
+        weight = np.nansum(self.precision * difference * residual) / np.nansum(
+            self.precision * np.square(difference)
+        )
         return float(np.clip(weight, 0.0, 1.0)) if np.isfinite(weight) else 0.0
 
     def is_nearer(self, imputed: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Mask of the columns of numbers with smaller mean absolute errors: (n_features,)."""
-        with np.errstate(all="ignore"):
-            errors = [np.abs(each - self.rows) for each in (imputed, other)]
-            gain = np.nansum(self.precision * (errors[1] - errors[0]), axis=0)
-        return gain > 0
+        errors = [np.abs(each - self.rows) for each in (imputed, other)]
+        return np.nansum(self.precision * (errors[1] - errors[0]), axis=0) > 0
 
     def cover(self, draws: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Share of each column's hidden numbers within the 90 % intervals of 20 k - 1 draws.
@@ -79,9 +76,8 @@ class HiddenCells(NamedTuple):
         """Test whether squared errors of numbers, if any are hidden, are no larger than others."""
         if not self.precision.any():
             return False
-        with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-            squares = [np.square(each - self.rows) for each in (imputed, other)]
-            return _is_no_clear_rise(np.nan_to_num(self.precision * (squares[0] - squares[1])))
+        squares = [np.square(each - self.rows) for each in (imputed, other)]
+        return _is_no_clear_rise(np.nan_to_num(self.precision * (squares[0] - squares[1])))
 
 
 def _is_no_clear_rise(differences: np.ndarray) -> bool:
@@ -104,11 +100,10 @@ def hide_cells(
     Of all rows, with weights (n,), ``indices`` (m,) are the held-out ones, ``counts`` (m,) their
     weights. Cells are hidden in the columns of the masks ``is_number`` and ``is_class``.
     """
-    with np.errstate(all="ignore"):  # numbers near the largest ones overflow
-        cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
-        total = np.maximum(cells.sum(axis=0), 1.0)
-        mean = np.nansum(cells * rows, axis=0) / total
-        variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
+    cells = np.where(np.isnan(rows), 0.0, 1.0 if weight is None else weight[:, None])
+    total = np.maximum(cells.sum(axis=0), 1.0)
+    mean = np.nansum(cells * rows, axis=0) / total
+    variance = np.nansum(cells * np.square(rows - mean), axis=0) / total
     patterns = np.isnan(rows)
     patterns = patterns[patterns.any(axis=1)]
     if not len(patterns):
@@ -120,8 +115,7 @@ def hide_cells(
     pattern = patterns[generator.integers(len(patterns), size=len(rows))]
     hidden = pattern & ~np.isnan(rows) & (is_number | is_class)
     class_weight = np.where(hidden & is_class, counts[:, None], 0.0)
-    with np.errstate(all="ignore"):
-        precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
+    precision = np.where(hidden & is_number & (variance > 0), counts[:, None] / variance, 0.0)
     return HiddenCells(rows, hidden, precision, class_weight, counts)
 
 
@@ -155,6 +149,7 @@ class AverageFitter:
         self.hidden_cells: HiddenCells
         self.mean: np.ndarray  # (n, n_features), by which the model imputes these cells
 
+    @np.errstate(all="ignore")  # numbers near the largest ones overflow
     def fit(self) -> None:
         """Fit trees, and choose their weight and the spread of draws."""
         if not self.is_needed:
@@ -218,13 +213,11 @@ class AverageFitter:
         columns, encoder = [], self.model.columns_
         for j in np.flatnonzero(~(encoder.is_positive | encoder.is_constant)).tolist():
             values = rows[~np.isnan(rows[:, j]), j]
-            if not len(values):
-                continue
             # each class has trees of its own
+            n_classes = len(np.unique(values)) if self.has_classes[j] else 0
             max_classes = min(32, len(values) // 2) if self.is_large else 0
-            if self.has_classes[j] and len(np.unique(values)) > max_classes:
-                continue
-            columns.append(j)
+            if len(values) and n_classes <= max_classes:
+                columns.append(j)
         return np.array(columns, dtype=int)
 
     def _fit_trees(

@@ -283,14 +283,11 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     def _select_columns(self, table: Any, rows: np.ndarray) -> Any:
         """Leave empty columns out, unless they are kept, and append indicators of missing cells."""
         is_kept = self.keep_empty_features | ~self.columns_.is_empty
-        if is_kept.all() and not len(self.indicated_):
-            return table
         is_missing = np.isnan(rows[:, self.indicated_])
         if isinstance(table, np.ndarray):
             return np.hstack([table[:, is_kept], is_missing.astype(table.dtype)])
-        if not is_kept.all():  # by position: a name may be no text
-            positions = np.flatnonzero(is_kept).tolist()
-            table = nw.from_native(table).select(nw.nth(*positions)).to_native()
+        positions = np.flatnonzero(is_kept).tolist()  # a name may be no text
+        table = nw.from_native(table).select(nw.nth(*positions)).to_native()
         if not len(self.indicated_):
             return table
         names = self.get_feature_names_out().tolist()
