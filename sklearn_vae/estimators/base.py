@@ -1,6 +1,6 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -51,7 +51,7 @@ from sklearn_vae.estimators.estimator_base import (
 from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network, RowStructure
-from sklearn_vae.numerics.random import MAX_DIMS, RandomState, Stream, make_generator, stream_seed
+from sklearn_vae.numerics.random import MAX_DIMS, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import show_progress, warn
@@ -104,16 +104,6 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
     # Whether a fit warns of values so far out that they alone decide the scale of a column.
     _warns_of_extremes: bool = True
 
-    callbacks: Sequence[Any] | None
-    conditional: bool
-    device: str
-    early_stopping: bool | str
-    hidden_layer_sizes: int | Sequence[int] | np.ndarray
-    learning_rate: float
-    n_components: Any
-    random_state: RandomState
-    validation_fraction: float
-    verbose: bool | int
     # values of parameters in estimators that do not have them
     handle_unknown: str = "infrequent"
     network: str | Network = "mlp"

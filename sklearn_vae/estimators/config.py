@@ -17,7 +17,7 @@ from sklearn_vae.likelihoods import Columnwise
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import FullyConnected, Network
 from sklearn_vae.objectives import KLWeight, Objective, Schedule
-from sklearn_vae.persistence.validation import Requirement, needs_elbo
+from sklearn_vae.persistence.validation import Requirement, invalid_parameter, needs_elbo
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.training.dataset import Dataset
@@ -57,10 +57,8 @@ class ModelParts:
             if _unmet(resolved) or (part == "posterior" and not (is_mlp and is_narrow)):
                 resolved[part] = resolve(part, AUTO[part][1])
         for part, (parameter, _, allowed, reason) in _unmet(resolved):
-            raise ValueError(
-                f"The {parameter!r} parameter of {caller_name(vae)} must be {allowed} with "
-                f"{part}={params[part]!r}, {reason}. Got {params[parameter]!r} instead."
-            )
+            expected = f"be {allowed} with {part}={params[part]!r}, {reason}"
+            raise invalid_parameter(caller_name(vae), parameter, expected, params[parameter])
         return cls(
             network=resolved["network"],
             hidden_layer_sizes=resolve_widths(params["hidden_layer_sizes"], caller_name(vae)),

@@ -145,7 +145,6 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     _iterations_of_small_tables: ClassVar[int] = 2
     _max_components: ClassVar[int] = MAX_DIMS - 1  # one dimension more chooses the component
 
-    seed_: int
     architecture_: MixtureArchitecture
     mixtures_: list[tuple[int, str]]
     weights_: np.ndarray
@@ -211,11 +210,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         train, valid = self._split(table, n_valid)
         self.architecture_ = self._architecture()
         seeds = start_seeds(self.seed_, len(self.mixtures_))
-        jobs = [
-            self._job(mixture, seed, train, valid)
-            for mixture, seed in zip(self.mixtures_, seeds, strict=True)
-        ]
-        return jobs, (table, dict(zip(seeds, self.mixtures_, strict=True)))
+        mixtures = dict(zip(seeds, self.mixtures_, strict=True))
+        jobs = [self._job(mixture, seed, train, valid) for seed, mixture in mixtures.items()]
+        return jobs, (table, mixtures)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: FittedRows
@@ -227,19 +224,14 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         kept = order[weights[order] >= 0.05 * weights.max()].tolist()  # the others hardly count
         self.mixtures_ = [mixtures[jobs[member].config.seed] for member in kept]
         self.weights_ = weights[kept] / weights[kept].sum()
-        results = [results[member] for member in kept]
+        best = [results[member] for member in kept]
         if not self.refit or jobs[0].valid is None:
-            return results, []
-        next_jobs = [
-            jobs[member].continue_on(result, table)
-            for member, result in zip(kept, results, strict=True)
-        ]
-        return results, next_jobs
+            return best, []
+        return best, [jobs[member].continue_on(results[member], table) for member in kept]
 
     def _architecture(self) -> MixtureArchitecture:
         """Return the largest architecture of the members, to which all are padded."""
         sizes, types = zip(*self.mixtures_, strict=True)
-        n_real = self._n_real
         columns = self.columns_.joint
         n_components = self.n_components
         if n_components == "auto":
@@ -250,7 +242,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
             blocks=columns.blocks,
             n_mixture=max(sizes),
             covariance_type="full" if "full" in types else "diag",
-            n_shears=4 if 1 < n_real <= 100 else 0,
+            n_shears=4 if 1 < self._n_real <= 100 else 0,
             steps=tuple(columns.recording_steps.tolist()),
             has_missing=self.columns_.has_missing,
         )
@@ -314,8 +306,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         n_draws = power_of_two((1 << 16) // max(self.architecture_.n_columns, 1), 64, 256)
         points = sobol_normal(n_draws, self.architecture_.n_noise, seed)
         noise = torch.as_tensor(points).to(valid.like)[None, :, None]  # (1, K, 1, l + 1)
-        widest = self.architecture_.widest
-        *_, n_together = validation_sizes(len(valid), 1, widest, n_draws)
+        *_, n_together = validation_sizes(len(valid), 1, self.architecture_.widest, n_draws)
 
         @torch.no_grad()
         def bound(rows: torch.Tensor) -> torch.Tensor:

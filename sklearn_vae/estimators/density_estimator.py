@@ -107,8 +107,6 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             Nats per row; higher is better.
         """
         log_density = self.score_samples(X, y)
-        if sample_weight is None:
-            return float(np.mean(log_density))
         weight = check_sample_weight(as_array(sample_weight), log_density, ensure_non_negative=True)
         return float(np.average(log_density, weights=weight))
 
@@ -193,8 +191,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
                 f"The 'columns' and 'given' parameters of {caller} must be different columns, and "
                 f"{problem}. Got columns={columns!r} and given={given!r}."
             )
-        used = np.union1d(scored, fixed)
-        rows, model = self._rows_and_model(X, y, used)
+        rows, model = self._rows_and_model(X, y, np.union1d(scored, fixed))
         is_given = np.zeros(rows.shape[1], dtype=bool)
         is_given[[*fixed, *range(self.n_features_in_, rows.shape[1])]] = True
         conditions = np.where(is_given, rows, np.nan)

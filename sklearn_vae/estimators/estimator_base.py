@@ -21,7 +21,6 @@ from sklearn_vae.data.arrays import Rows, Target, Weights
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.estimators.checks import CONSTRAINTS
 from sklearn_vae.networks import NETWORKS
-from sklearn_vae.numerics.random import RandomState
 from sklearn_vae.objectives import OBJECTIVES
 from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.posteriors import POSTERIORS
@@ -290,8 +289,6 @@ def _with_names_here(init: Callable[..., None]) -> Callable[..., None]:
 class MetaEstimator(EstimatorBase):
     """Base of an estimator that fits another one to the rows, and is the one that messages name."""
 
-    estimator: Any
-    random_state: RandomState
     estimator_: Any
     n_features_in_: int
 

@@ -296,11 +296,10 @@ class VAETransformer(
             is_fitted = hasattr(self, "state_dict_")
             (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
             history, done = (self.history_, self.n_steps_) if is_fitted else ([], 0)  # steps
-            # from 100 steps on it falls, to that of a fit's last stage
-            learning_rate = self.learning_rate * np.clip(100 / (done + 1), STAGES[-1], 1)
             config = replace(
                 job.config,
-                learning_rate=learning_rate,
+                # from 100 steps on it falls, to that of a fit's last stage
+                learning_rate=self.learning_rate * np.clip(100 / (done + 1), STAGES[-1], 1),
                 min_steps_per_epoch=1,
                 max_iter=1,
                 n_iter_per_stage=(1, 0, 0),
@@ -312,8 +311,7 @@ class VAETransformer(
             with threads_for_jobs([job]):
                 options = {"callbacks": self.callbacks, "verbose": int(self.verbose)}
                 trainer = make_trainer([job], make_initializer(), **options)
-                optimizer_state = self.optimizer_state_ if is_fitted else None
-                (result,) = trainer.train(optimizer_state)
+                (result,) = trainer.train(self.optimizer_state_ if is_fitted else None)
             self._set_results([result], None)
             if not result.diverged:  # moments of a training that diverged are large
                 self.optimizer_state_ = trainer.optimizer_.state_dict()
