@@ -10,12 +10,7 @@ import numpy as np
 from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
-from sklearn_vae.inference.log_density import (
-    Points,
-    codes_of_rows,
-    conditional_mean,
-    log_density,
-)
+from sklearn_vae.inference.log_density import Points, codes_of_rows, conditional_mean, log_density
 from sklearn_vae.inference.mixture_log_density import (
     conditional_mean as mixture_mean,
     log_density as mixture_log_density,

@@ -72,8 +72,7 @@ class NormalProposal(NamedTuple):
 
     def draw(self, noise: Array) -> Array:
         """Codes of standard normal draws: (1, K, 1, l) -> (M, K, B, l)."""
-        xp = namespace(noise)
-        root = xp.linalg.inv(self.whiten)  # (M, B, l, l)
+        root = namespace(noise).linalg.inv(self.whiten)  # (M, B, l, l)
         codes = noise.swapaxes(1, 2) @ root.swapaxes(-1, -2)  # (M, B, K, l)
         return self.loc[:, None] + codes.swapaxes(1, 2)
 

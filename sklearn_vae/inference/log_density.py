@@ -61,8 +61,7 @@ class Points(NamedTuple):
     @classmethod
     def make(cls, n_draws: int, noise: Callable[[int, int], Array]) -> "Points":
         """Make them by a function of the number of draws and of the index of the proposal."""
-        n_further = max(n_draws, MIN_DRAWS)
-        further = [noise(n_further, 2 + k) for k in range(MAX_PROPOSALS)]
+        further = [noise(max(n_draws, MIN_DRAWS), 2 + k) for k in range(MAX_PROPOSALS)]
         return cls(noise(n_draws, 0), noise(max(n_draws, VAGUE_DRAWS), 1), further)
 
     def fewer(self, one_in: int) -> "Points":

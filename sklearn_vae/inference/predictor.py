@@ -128,8 +128,7 @@ class TorchModel(FittedModel):
         self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
     ) -> np.ndarray:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
-        X = self._draw(n_samples, seed, dtype, y)
-        return X[:, : self.columns.n_features]
+        return self._draw(n_samples, seed, dtype, y)[:, : self.columns.n_features]
 
     def _draw(
         self,

@@ -285,13 +285,9 @@ def draw_tiles(
     import matplotlib as mpl
     from matplotlib.colors import to_rgb
 
-    colormap, missing = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap, "#e8a33d"
-    style = {
-        "vmin": limits[0],
-        "vmax": limits[1],
-        **kwargs,
-        "cmap": colormap.with_extremes(bad=missing),
-    }
+    missing = "#e8a33d"
+    colormap = mpl.colormaps.get_cmap(cmap).with_extremes(bad=missing)
+    style = {"vmin": limits[0], "vmax": limits[1], **kwargs, "cmap": colormap}
     n_rows, n_columns, height, width = images.shape[:4]
     if images.ndim == 5:  # colours are between 0 and 1
         scaled = np.clip((images - style["vmin"]) / (style["vmax"] - style["vmin"]), 0, 1)
