@@ -488,16 +488,19 @@ class TableEncoder(ColumnGroups):
                 text = "an unknown category"
             else:
                 text = f"the value {shorten(field.decode(np.array([value])).tolist())}"
-            reason = self.describe_reason(j, fields)
+            reason = self.describe_reason(j, X[unseen[:, j]][0], fields)
             descriptions.append(f"Column {self.names[j]!r} has {text}, which {reason}")
         return descriptions
 
-    def describe_reason(self, j: int, fields: Sequence[Field] | None) -> str:
-        """Describe why values of a column are unseen, by the values that it had in ``fit``."""
+    def describe_reason(self, j: int, row: np.ndarray, fields: Sequence[Field] | None) -> str:
+        """Describe why a row's value (n_features,) is unseen, by those that it had in ``fit``."""
         for each in self.derivations:
             if each.derived == j:
-                sources = " and ".join(repr(self.names[k]) for k in each.sources.tolist())
-                return f"no row with its values of {sources} had in fit"
+                sources = [
+                    f"{self.names[k]!r}{' (which follows)' if np.isnan(row[k]) else ''}"
+                    for k in each.sources.tolist()
+                ]
+                return f"no row with its values of {' and '.join(sources)} had in fit"
         group = next(group for group in self.groups if j in group.indices)
         values, field = group.values(group.indices.tolist().index(j)), _coded_field(fields, j)
         is_constant, possible = group.likelihood is None, group.possible_values

@@ -261,11 +261,18 @@ def given_row(
             raise ValueError(f"{message}, which is beyond the range of {dtype}.")
         value_alone = np.where(np.arange(len(names)) == j, row, np.nan)[None]
         if encoder.is_unseen(value_alone).any():
-            raise ValueError(f"{message}, which {encoder.describe_reason(int(j), fields)}.")
+            raise ValueError(f"{message}, which {encoder.describe_reason(int(j), row, fields)}.")
     for j in np.flatnonzero(encoder.is_unseen(row[None])[0]).tolist():
         raise ValueError(
             f"The 'given' parameter of {caller} contradicts itself: column {names[j]!r} has the "
-            f"value {given[names[j]]!r}, which {encoder.describe_reason(j, fields)}."
+            f"value {given[names[j]]!r}, which {encoder.describe_reason(j, row, fields)}."
+        )
+    if encoder.are_broken(row[None]).any():
+        related = [names[j] for j in encoder.related.tolist() if not np.isnan(row[j])]
+        warn(
+            f"The 'given' parameter of {caller} has values that no row had together in fit, in "
+            f"columns of which one follows from or is at most another: {shorten(related)}. "
+            f"Sampled rows break this rule, too."
         )
     if far := _far_values(row, given, fields, encoder):
         warn(

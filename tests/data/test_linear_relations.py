@@ -573,6 +573,15 @@ def test_given_values_are_kept(fitted):
         fitted.sample(5, given={"gross": 60.0, "net": 50.0, "tax": 5.0})
 
 
+def test_a_contradiction_says_which_values_follow(rng):
+    """The duration was not given, but it follows from the start and the end."""
+    table = pd.DataFrame({"start": rng.integers(0, 300, 200), "stay": rng.integers(1, 15, 200)})
+    model = fit(VAETransformer, table.assign(end=table.start + table.stay))
+
+    with pytest.raises(ValueError, match=r"contradicts itself.*'stay' \(which follows\)"):
+        model.sample(1, given={"start": 50, "end": 40})
+
+
 def test_a_total_alone_has_no_density(fitted, table):
     """It is refused; with one of its parts it stands for the other."""
     with pytest.raises(ValueError, match=r"'gross' follows from others \((net \+ tax|tax \+ net)"):

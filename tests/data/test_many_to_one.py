@@ -75,6 +75,17 @@ def test_samples_and_imputations_agree(make, seed):
         pd.testing.assert_frame_equal(each.where(table.notna()), table.where(table.notna()))
 
 
+def test_given_labels_that_contradict_are_warned_of(fitted):
+    """All sampled rows have them; an agreeing label is given without a word."""
+    model, _, labels = fitted
+    other = next(state for state in labels.values() if state != labels["c0"])
+    model.sample(1, given={"city": "c0", "state": labels["c0"]})
+
+    with pytest.warns(UserWarning, match="no row had together in fit.*'city', 'state'"):
+        drawn = model.sample(5, given={"city": "c0", "state": other, "size": 1.0}, random_state=0)
+    assert set(drawn["state"]) == {other}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_other_columns_are_not_changed(seed):
     """Only labels that are drawn or imputed, and codes where a label is given.

@@ -202,6 +202,13 @@ def test_given_values_beyond_all_of_the_fit(rng):
     np.testing.assert_array_equal(ends[:, 1], 500)
 
 
+def test_given_values_out_of_order_are_warned_of(fitted):
+    """They are those of all samples, and of no row."""
+    with pytest.warns(UserWarning, match="at most another: 't_min', 't_mean'"):
+        drawn = fitted.sample(5, given={"t_min": 12.0, "t_mean": 10.0}, random_state=0)
+    assert (drawn[["t_min", "t_mean"]] == [12, 10]).all().all()
+
+
 def test_codes_of_a_class_stay_those_of_the_class(rng):
     """A capacity that follows from a zone is not moved by the visitors that exceed it."""
     zone = rng.integers(0, 5, 400)
