@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import cached_property
 from numbers import Complex, Real
@@ -33,6 +33,11 @@ DECLARED = re.compile(r"category\[.*\]|Enum|dictionary<.*, ordered=1>")
 # Types of numbers, and of categories, beside pandas' intervals.
 NUMBER_TYPES = (Real, Decimal, np.bool_)
 CATEGORY_TYPES = (str, *NUMBER_TYPES, date)
+ADVICE = {  # how to convert objects that are times
+    date: " Convert the column of a data frame by pandas.to_datetime.",
+    timedelta: " Convert the column of a data frame by pandas.to_timedelta.",
+    time: " Give a time of day as its minutes: t.hour * 60 + t.minute.",
+}
 
 
 class Column(ABC):
@@ -149,13 +154,12 @@ class _ArrayColumn(Column):
         """Refuse objects that are neither texts nor numbers, such as dates, but for those types."""
         for cls in self.types:
             if not issubclass(cls, (str, *NUMBER_TYPES, *also)):
-                function = "to_datetime" if issubclass(cls, date) else "to_timedelta"
-                advice = f" Convert the column of a data frame by pandas.{function}."
+                advice = [text for kind, text in ADVICE.items() if issubclass(cls, kind)]
                 texts = [f" beside {x!r:.50}" for x in self.values.tolist() if type(x) is str][:1]
                 raise TypeError(
                     f"Column {self.name!r} of X holds values of type {cls.__name__}{''.join(texts)}"
                     f"; each cell of this argument must be a string, a number or missing."
-                    f"{advice if issubclass(cls, date | timedelta) else ''}"
+                    f"{''.join(advice)}"
                 )
 
     def numbers(self) -> np.ndarray:

@@ -576,6 +576,11 @@ REFUSED = {
         TypeError,
         "Column 0 of X holds values of type timedelta; .* by pandas.to_timedelta",
     ),
+    "times of day of Python": (
+        pd.DataFrame({"a": [dt.time(8, 30), None]}),
+        TypeError,
+        "Column 'a' of X holds values of type time; .* Give a time of day as its minutes",
+    ),
     "complex": (np.array([[1j]]), ValueError, "Complex data not supported"),
     "complex columns": (
         pd.DataFrame({"a": [1j]}),
