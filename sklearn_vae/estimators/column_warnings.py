@@ -161,15 +161,18 @@ def _of_texts(texts: Sequence[str], column: np.ndarray) -> Iterator[tuple[str, s
     """Yield a message of many strings that are no classes: dates, numbers, or names of rows."""
     form = re.compile(r"\W*(|nan|n\W?a|none|null|missing|unknown)\W*", re.IGNORECASE)
     missing = [text for text in texts if form.fullmatch(text)]
-    others = [text for text in texts if text not in missing]
+    are_read = form.fullmatch, DATE.fullmatch, is_finite
+    typos = [text for text in texts if not any(read(text) for read in are_read)]
+    beside = missing + (typos if len(typos) <= 3 else [])
+    others = [text for text in texts if text not in beside]
     n_rows = len(column)
-    detail = f" (beside {', '.join(map(repr, missing))})" if missing else ""
-    if len(missing) <= 3 and all(map(DATE.fullmatch, others)):
+    detail = f" (beside {', '.join(map(repr, beside))})" if beside else ""
+    if len(beside) <= 3 and all(map(DATE.fullmatch, others)):
         message = (
             "hold dates or times as strings, which are read as categories: {}. Convert them, as by "
             "parse_dates of pandas.read_csv or by pandas.to_datetime, and times of day to minutes."
         )
-    elif len(missing) <= 3 and _are_numbers(others, may_be_codes=not missing):
+    elif len(beside) <= 3 and _are_numbers(others, may_be_codes=not missing):
         message = (
             "hold numbers as strings, which are read as categories: {}. Convert them, as by "
             "na_values, decimal or thousands of pandas.read_csv, or by pandas.to_numeric, without "

@@ -179,6 +179,22 @@ def test_numbers_that_are_strings_because_of_a_missing_one_are_warned_of():
     VAETransformer(1, **SMALL).fit(table)
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (np.arange(60) / 4, "numbers"),
+        (np.arange("2024-01", "2024-03", dtype="M8[D]"), "dates or times"),
+    ],
+)
+def test_typing_errors_among_numbers_and_dates_are_warned_of(texts, kind):
+    """One letter in a file makes its column text, too: the detector would not see the numbers."""
+    texts = texts.astype(str).astype(object)
+    texts[7] = "4l.25"
+    table = pd.DataFrame({"x": np.arange(60.0) % 7, "size": texts})
+    with pytest.warns(UserWarning, match=rf"{kind} as strings, .*: 'size' \(beside '4l\.25'\)"):
+        VAETransformer(1, **SMALL).fit(table)
+
+
 def fit_texts(form):
     """Fit a table with numbers as texts of this form."""
     numbers = np.random.default_rng(0).permutation(np.arange(120) % 40 + 971.0)
