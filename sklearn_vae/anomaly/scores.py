@@ -102,12 +102,17 @@ class NegativeLogLikelihood(ModelScore):
 
     It is in X's units, in which the density of a log-normal amount falls with its size, or
     ``in_model_units``, in which columns are about normal. With ``refines``, rows whose draws have
-    uneven weights get more.
+    uneven weights get more. Without, as for ranks, a missing cell has the nats that such cells of
+    the reference rows have on average: else ranks would depend on holes, and these on units.
     """
 
     n_draws: int = 0
     refines: bool = True
     in_model_units: bool = False
+    # mean of -log p(x_j | the other columns) over reference rows
+    nats_of_cells: Annotated[np.ndarray, "f", "n_cells"] = field(
+        default_factory=lambda: np.zeros(1), repr=False
+    )
     is_logarithmic: ClassVar[bool] = True
 
     def check(self) -> None:
@@ -115,11 +120,29 @@ class NegativeLogLikelihood(ModelScore):
         super().check()
         check_integer(self, "n_draws", self.n_draws, 1, 1 << 12)  # memory grows with them
 
+    def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Return a scorer with the nats of missing cells, too, and scores with them: it, (n,)."""
+        if self.refines:
+            return super().correct(rows, scores)
+        n_columns = rows.X.shape[1]
+        X = rows.X[spread_out(len(rows), max(300 // n_columns, 1))]
+        # without each column, and with all
+        hidden = np.where(np.eye(n_columns + 1, n_columns, dtype=bool)[:, None], np.nan, X)
+        parts = replace(rows, X=hidden.reshape(-1, n_columns), folds=(), are_new=True)
+        nats = score_in_batches(self.score_as_new, parts).reshape(n_columns + 1, -1)
+        is_known = ~np.isnan(X.T)
+        total = ((nats[-1] - nats[:-1]) * is_known).sum(axis=1)
+        of_cells = total / np.maximum(is_known.sum(axis=1), 1)
+        scores = scores + (np.isnan(rows.X) * of_cells).sum(axis=1)
+        return ModelScore.correct(replace(self, nats_of_cells=of_cells), rows, scores)
+
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
         X, model = rows.as_new, rows.model
-        log_p = model.log_density(X, self.n_draws, refines=self.refines)
-        return (model.columns.sum_log_derivatives(X) if self.in_model_units else 0) - log_p
+        nats = -model.log_density(X, self.n_draws, refines=self.refines)
+        if self.in_model_units:
+            nats += model.columns.sum_log_derivatives(X)
+        return nats + (np.isnan(X) * self.nats_of_cells).sum(axis=1)
 
 
 @serializable

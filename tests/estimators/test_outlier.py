@@ -144,6 +144,23 @@ def test_an_unseen_value_of_a_constant_column_lowers_the_score(wine):
     assert (unseen > seen).all()
 
 
+@pytest.mark.parametrize("novelty", [False, True])
+def test_rows_with_holes_are_flagged_like_others_in_any_unit(novelty, rng):
+    """A density of fewer cells, in the units of these, is no smaller or larger for that."""
+    X = rng.normal(size=(300, 1)) + rng.normal(size=(300, 8))
+    X[rng.random(X.shape) < 0.15] = np.nan
+    n_missing = np.isnan(X).sum(axis=1)
+    detector = VAEOutlierDetector(
+        contamination=0.2, novelty=novelty, max_iter=5, random_state=0
+    ).fit(X)
+    units = 2.0 ** np.array([-10, 10] * 4)
+    in_units = clone(detector).fit(X * units)
+
+    is_flagged = detector.fit_predict(X) == -1
+    assert abs(is_flagged[n_missing == 0].mean() - is_flagged[n_missing > 0].mean()) < 0.06
+    np.testing.assert_allclose(in_units.score_samples(X * units), detector.score_samples(X))
+
+
 def test_the_most_extreme_row_is_held_out_as_often_as_any_other():
     """Over tables, whatever the seed: it makes p-values large, and without it they are small."""
     rng, detector = np.random.default_rng(0), VAEOutlierDetector(calibration="conformal")
