@@ -210,9 +210,8 @@ def make_model():
         model.flatten()
         for member, x in enumerate(tables):
             model.reset_parameters(member, member if seeds is None else seeds[member])
-            model.initialize(
-                member, CorrelationPCA.fit(x, None, n_components).linear_gaussian(n_components)
-            )
+            pca = CorrelationPCA.fit(x, np.ones(len(x)), n_components)
+            model.initialize(member, pca.linear_gaussian(n_components))
         return model
 
     return make

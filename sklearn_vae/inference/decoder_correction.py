@@ -17,7 +17,7 @@ MIN_SPREAD = 1e-6
 
 
 def fit_decoder_correction(
-    model: "VAE", x: np.ndarray, weight: np.ndarray | None, rows_per_chunk: int
+    model: "VAE", x: np.ndarray, weight: np.ndarray, rows_per_chunk: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fit the correction of a model's normal columns and counts to encoded rows, with weights (n,).
 
@@ -44,7 +44,6 @@ def fit_decoder_correction(
             has_residual = model.likelihood.has_density(x[rows]) | is_count
             residual[rows] = np.where(is_count, of_counts, values - mean) * has_residual
     np.nan_to_num(residual, copy=False)
-    weight = np.ones(len(x)) if weight is None else weight
     code_range = np.stack([codes.min(axis=0), codes.max(axis=0)])
     return fit_ridge(codes, residual, weight), code_range
 

@@ -38,7 +38,7 @@ class FactorModel:
 
     @classmethod
     def fit(
-        cls, x: np.ndarray, weight: np.ndarray | None, n_factors: int, min_residual: float = 0.0
+        cls, x: np.ndarray, weight: np.ndarray, n_factors: int, min_residual: float = 0.0
     ) -> Self:
         """Fit by parameter-expanded EM to rows (n, d), missing values of which are NaN.
 
@@ -46,14 +46,13 @@ class FactorModel:
         """
         rows = spread_out(len(x), max(NUMBERS_AT_A_TIME // x.shape[1], 2048))
         rows = rows[np.lexsort(np.isnan(x[rows]).T)]  # by patterns: see ``_posteriors``
-        subset = x[rows].astype(np.float64)
-        subset_weight = np.ones(len(rows)) if weight is None else weight[rows]
-        loc, variance = observed_moments(subset, subset_weight)
+        subset, weight = x[rows].astype(np.float64), weight[rows]
+        loc, variance = observed_moments(subset, weight)
         completed = np.where(np.isnan(subset), loc, subset)
-        start = CorrelationPCA.fit(completed, subset_weight, n_factors).linear_gaussian(n_factors)
+        start = CorrelationPCA.fit(completed, weight, n_factors).linear_gaussian(n_factors)
         model = loc, start.loadings, np.square(start.residual)
         for _ in range(30):
-            model = _em_step(subset, subset_weight, model, variance)
+            model = _em_step(subset, weight, model, variance)
         loc, loadings, noise = model
         return cls(loc, loadings, np.maximum(np.sqrt(noise), min_residual))
 
@@ -171,7 +170,7 @@ def _posteriors(
         yield (covariance @ score[..., None])[..., 0], covariance, rows
 
 
-def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequence[int] = ()) -> int:
+def n_factors(x: np.ndarray, weight: np.ndarray, most: int, more: Sequence[int] = ()) -> int:
     """Find the smallest number of factors that fits the correlations of x (n, d) closely.
 
     ``most`` if no smaller number fits, as for most real tables, or if no factor is needed, as
@@ -189,7 +188,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequenc
     .. [3] M. S. Bartlett, "Tests of Significance in Factor Analysis", British Journal
        of Psychology 3, 1950.
     """
-    n_rows, n_columns = len(x) if weight is None else float(weight.sum()), x.shape[1]
+    n_rows, n_columns = float(weight.sum()), x.shape[1]
     if not 1 < n_columns <= 100:  # each step computes eigenvalues of correlations
         return most
     correlation, numbers = _correlation(x, weight), np.arange(n_columns)
@@ -207,7 +206,7 @@ def n_factors(x: np.ndarray, weight: np.ndarray | None, most: int, more: Sequenc
     return min({most, *more} & bic.keys(), key=bic.__getitem__, default=most)
 
 
-def _correlation(x: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+def _correlation(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Correlations of columns, with a ridge: (d, d)."""
     covariance = np.cov(x, rowvar=False, aweights=weight)
     scale = np.sqrt(covariance.diagonal())

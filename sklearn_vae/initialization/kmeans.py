@@ -16,7 +16,7 @@ MAX_ROWS = 1 << 13
 
 
 def kmeans_initialization(
-    x: np.ndarray, weight: np.ndarray | None, n_variables: int, n_classes: int, seed: int
+    x: np.ndarray, weight: np.ndarray, n_variables: int, n_classes: int, seed: int
 ) -> LinearGaussian:
     """Fit k-means for categorical latent variables.
 
@@ -25,8 +25,7 @@ def kmeans_initialization(
     discriminants of spherical clusters, scaled down to a maximum median confidence.
     """
     rows = spread_out(len(x), MAX_ROWS)
-    subset = x[rows].astype(np.float64)
-    weight = np.ones(len(rows)) if weight is None else weight[rows].astype(np.float64)
+    subset, weight = x[rows].astype(np.float64), weight[rows]
     loc, total_variance = observed_moments(subset, weight)
     centred = residual = np.nan_to_num(subset - loc)
     centres, labels = [], []

@@ -22,12 +22,11 @@ class ConditionRegression:
     coef: np.ndarray  # (n_conditions, d): coefficients W; the residuals include the mean of x
 
     @classmethod
-    def fit(cls, x: np.ndarray, weight: np.ndarray | None, n_columns: int) -> Self:
+    def fit(cls, x: np.ndarray, weight: np.ndarray, n_columns: int) -> Self:
         """Fit by weighted ridge regression, for each column on the rows that have it.
 
         Rows x are ``n_columns`` columns, with missing cells as NaN, and then the conditions.
         """
-        weight = np.ones(len(x)) if weight is None else weight
         mean, total = np.zeros(x.shape[1] - n_columns), weight.sum()
         for rows in batches(len(x), ROWS_AT_A_TIME):
             mean += weight[rows] @ x[rows][:, n_columns:].astype(np.float64) / total
@@ -90,9 +89,7 @@ class CorrelationPCA:
     min_residual_variance: float = MIN_VARIANCE  # as a fraction of the columns' variances
 
     @classmethod
-    def fit(
-        cls, x: np.ndarray, weight: np.ndarray | None, n_axes: int, min_residual: float = 0.0
-    ) -> Self:
+    def fit(cls, x: np.ndarray, weight: np.ndarray, n_axes: int, min_residual: float = 0.0) -> Self:
         """Compute up to ``n_axes`` components.
 
         Standard deviations are at least ``min_residual``, and so are residuals' relative ones.
@@ -109,8 +106,7 @@ class CorrelationPCA:
                 chunk = torch.as_tensor(standardized.astype(x.dtype, copy=False))
                 gram += (chunk.T @ chunk).numpy()
         else:  # the smaller Gram matrix has the same eigenvalues
-            w = np.ones(n_rows) if weight is None else weight
-            table = (x[:].astype(np.float64) - loc) / scale * np.sqrt(w / total)[:, None]
+            table = (x[:].astype(np.float64) - loc) / scale * np.sqrt(weight / total)[:, None]
             gram = (torch.as_tensor(table) @ torch.as_tensor(table.T)).numpy()
         total_variance = float(np.trace(gram))
         variances, axes = _leading_eigenvectors(gram, min(n_axes, *x.shape))
@@ -185,9 +181,9 @@ def axis_signs(axes: np.ndarray) -> np.ndarray:
     return np.sign(axes[largest, np.arange(axes.shape[1])])
 
 
-def _moments(x: np.ndarray, weight: np.ndarray | None) -> tuple[float, np.ndarray, np.ndarray]:
+def _moments(x: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Compute the total weight and the columns' means and standard deviations in chunks."""
-    total = float(len(x)) if weight is None else weight.sum()
+    total = weight.sum()
     loc = sum(w @ rows for rows, w in _weighted_chunks(x, weight)) / total
     variance = sum(w @ np.square(rows - loc) for rows, w in _weighted_chunks(x, weight))
     scale = np.sqrt(variance / total)
@@ -210,13 +206,7 @@ def _leading_eigenvectors(gram: np.ndarray, n_axes: int) -> tuple[np.ndarray, np
     return np.maximum(values[::-1][:n_axes], 0), vectors[:, ::-1][:, :n_axes]
 
 
-def _weighted_chunks(
-    x: np.ndarray, weight: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield some rows at a time, in double precision, and their weights.
-
-    Equal weights of a long table need no memory then.
-    """
+def _weighted_chunks(x: np.ndarray, weight: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield some rows at a time, in double precision, and their weights."""
     for rows in batches(len(x), min(NUMBERS_AT_A_TIME // max(x.shape[1], 1), ROWS_AT_A_TIME)):
-        chunk = x[rows].astype(np.float64)
-        yield chunk, np.ones(len(chunk)) if weight is None else weight[rows]
+        yield x[rows].astype(np.float64), weight[rows]

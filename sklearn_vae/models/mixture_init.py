@@ -38,7 +38,7 @@ COMMON_PATTERN = 16
 
 def fit_mixture(
     x: np.ndarray,
-    weight: np.ndarray | None,
+    weight: np.ndarray,
     architecture: MixtureArchitecture,
     n_mixture: int,
     covariance_type: str,
@@ -106,16 +106,14 @@ class EM:
     def __init__(
         self,
         x: np.ndarray,
-        weight: np.ndarray | None,
+        weight: np.ndarray,
         architecture: MixtureArchitecture,
         covariance_type: str,
     ):
         rows, is_real = torch.as_tensor(x[:].astype(np.float64)), architecture.is_normal
         real, self.others = rows[:, is_real], rows[:, ~is_real]
         self.likelihood, self.is_full = architecture.others, covariance_type == "full"
-        self.row_weight = torch.ones(len(x), dtype=rows.dtype)
-        if weight is not None:
-            self.row_weight = torch.as_tensor(weight.astype(np.float64))
+        self.row_weight = torch.as_tensor(weight.astype(np.float64))
         self.observed = ~real.isnan()
         mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
         self.filled = torch.where(self.observed, real, mean)

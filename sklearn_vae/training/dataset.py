@@ -104,10 +104,10 @@ class Dataset:
             return torch.arange(len(self.x), device=self.x.device)
         return self.row_indices
 
-    def arrays(self, max_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return ``max_rows`` of a single member's rows at most, and their weights, if any."""
+    def arrays(self, max_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``max_rows`` of a single member's rows at most, and their weights."""
         rows = spread_out(len(self), max_rows)
-        weight = None if self.weight is None else self.sample_weight()[rows]
+        weight = np.ones(len(rows)) if self.weight is None else self.sample_weight()[rows]
         if len(rows) == len(self) and self.row_indices is None:
             return self.x.cpu().numpy(), weight
         return self.x[self.indices()[torch.as_tensor(rows)]].cpu().numpy(), weight

@@ -194,7 +194,6 @@ def has_light_tails(job: TrainingJob) -> bool:
     if architecture.n_factors or not can_start_at_random:
         return False
     x, weight = train.arrays(min(MAX_ROWS, rows_in_memory(architecture.n_columns)))
-    weight = np.ones(len(x)) if weight is None else weight
     if architecture.n_conditions:
         x = x.astype(np.float64)
         x = ConditionRegression.fit(x, weight, architecture.n_columns).residuals(x)
@@ -227,31 +226,34 @@ def kurtosis_statistic(z: np.ndarray, weight: np.ndarray) -> float:
     return float(excess * np.sqrt(n_rows / (8 * moment)))
 
 
-# Factor models of incomplete tables, and the regressions on conditions whose residuals they fit.
-Factors = dict[int, tuple[FactorModel, ConditionRegression | None]]
-
-
 def make_initializer() -> Callable[[TrainingJob], LinearGaussian]:
     """Make a function of jobs that fits their linear models; jobs on the same rows share them."""
-    factors: Factors = {}
+    factors: dict[int, FactorModel] = {}
     models: dict[tuple[int, ...], LinearGaussian] = {}
 
     def initialize(job: TrainingJob) -> LinearGaussian:
-        n_components = job.architecture.n_components
-        n_variables = job.architecture.posterior.n_variables
+        n_components, n_factors = job.architecture.n_components, job.architecture.n_factors
+        n_variables, table = job.architecture.posterior.n_variables, id(job.train)
         seed = stream_seed(job.config.seed, Stream.CLUSTERS) if n_variables else 0
-        key = id(job.train), n_components, n_variables, seed
-        if key not in models:
-            if n_variables:
-                x, weight, regression = _residuals(job)
-                n_classes = n_components // n_variables
-                model = kmeans_initialization(x, weight, n_variables, n_classes, seed)
-                model = replace(model, regression=regression)
-                if job.architecture.n_factors:
-                    model = replace(model, imputation=_linear_model(job, factors).imputation)
-            else:
-                model = _linear_model(job, factors)
-            models[key] = _of_all_columns(model, job)
+        key = table, n_components, n_variables, seed
+        if key in models:
+            return models[key]
+        x, weight, regression = _residuals(job)
+        # where conditions determine a column, a step would be many times as wide as residuals
+        min_residual = 0.0 if regression is None else 0.05
+        if n_factors and table not in factors:
+            factors[table] = FactorModel.fit(x, weight, n_factors, min_residual)
+        if n_variables:
+            n_classes = n_components // n_variables
+            model = kmeans_initialization(x, weight, n_variables, n_classes, seed)
+        elif n_factors:
+            model = factors[table].pca(n_components).linear_gaussian(n_components)
+        else:
+            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
+            model = pca.linear_gaussian(n_components)
+        imputation = factors[table].imputation(regression) if n_factors else None
+        model = replace(model, regression=regression, imputation=imputation)
+        models[key] = _of_all_columns(model, job)
         return models[key]
 
     return initialize
@@ -261,14 +263,13 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
     """Add rows, and the columns that the encoder does not read: their loadings are regressions."""
     inputs, n_columns = job.architecture.inputs, job.architecture.n_columns
     if any(isinstance(likelihood, Ordinal) for likelihood, _ in job.architecture.blocks):
-        x, weight = job.train.arrays(min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
-        model = replace(model, rows=(x, np.ones(len(x)) if weight is None else weight))
+        rows = job.train.arrays(min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+        model = replace(model, rows=rows)
     if len(inputs) == n_columns:
         return model
-    rows, weight, regression = _residuals(job, inputs_only=False)
-    chosen = spread_out(len(rows), min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
-    x = rows[chosen].astype(np.float64)
-    weight = np.ones(len(chosen)) if weight is None else weight[chosen]
+    x, weight, regression = _residuals(job, inputs_only=False)
+    chosen = spread_out(len(x), min(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
+    x, weight = x[chosen].astype(np.float64), weight[chosen]
     loc, variance = observed_moments(x, weight)
     codes = np.nan_to_num(x[:, inputs] - loc[inputs]) @ model.posterior_weights
     loadings = ConditionRegression.fit(np.hstack([x, codes]), weight, n_columns).coef
@@ -279,7 +280,7 @@ def _of_all_columns(model: LinearGaussian, job: TrainingJob) -> LinearGaussian:
 
 def _residuals(
     job: TrainingJob, *, inputs_only: bool = True
-) -> tuple[np.ndarray, np.ndarray | None, ConditionRegression | None]:
+) -> tuple[np.ndarray, np.ndarray, ConditionRegression | None]:
     """Regress a job's training rows on their conditions: residuals, weights, regression."""
     n_columns = job.architecture.n_columns
     x, weight = job.train.arrays(max(ROWS_FOR_LINEAR_MODELS, rows_in_memory(n_columns)))
@@ -290,23 +291,6 @@ def _residuals(
         x = regression.residuals(x)
         regression = replace(regression, coef=regression.coef[:, inputs])
     return x if len(inputs) == n_columns else x[:, inputs], weight, regression
-
-
-def _linear_model(job: TrainingJob, factors: Factors) -> LinearGaussian:
-    """Fit the linear model of a job's training rows; add to ``factors`` that of incomplete ones."""
-    table, n_components = id(job.train), job.architecture.n_components
-    if table not in factors:
-        x, weight, regression = _residuals(job)
-        # where conditions determine a column, a step would be many times as wide as residuals
-        min_residual = 0.0 if regression is None else 0.05
-        if not job.architecture.n_factors:
-            pca = CorrelationPCA.fit(x, weight, n_components, min_residual)
-            return replace(pca.linear_gaussian(n_components), regression=regression)
-        model = FactorModel.fit(x, weight, job.architecture.n_factors, min_residual)
-        factors[table] = model, regression
-    model, regression = factors[table]
-    linear = model.pca(n_components).linear_gaussian(n_components)
-    return replace(linear, imputation=model.imputation(regression), regression=regression)
 
 
 def add_mask_inputs(

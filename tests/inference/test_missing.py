@@ -73,7 +73,7 @@ def asked(linear):
 def test_factor_analysis_of_whole_rows_is_scikit_learns(linear):
     """Without holes there is an oracle."""
     X = linear.draw(2000, 5)
-    model = FactorModel.fit(X, None, 2)
+    model = FactorModel.fit(X, np.ones(len(X)), 2)
     oracle = FactorAnalysis(2, tol=1e-4).fit(X)
     covariance = model.loadings.T @ model.loadings + np.diag(model.residual**2)
 
@@ -84,7 +84,7 @@ def test_factor_analysis_of_whole_rows_is_scikit_learns(linear):
 def test_factor_analysis_of_rows_with_holes_finds_the_truth(linear):
     """What is missing is integrated out; means of what is there would shrink the covariance."""
     X = hide(linear.draw(4000, 5), 0.4, np.random.default_rng(0))
-    model = FactorModel.fit(X, None, 2)
+    model = FactorModel.fit(X, np.ones(len(X)), 2)
     covariance = model.loadings.T @ model.loadings + np.diag(model.residual**2)
 
     np.testing.assert_allclose(covariance, linear.covariance, rtol=0.1, atol=0.1)
@@ -93,7 +93,7 @@ def test_factor_analysis_of_rows_with_holes_finds_the_truth(linear):
 def test_holes_are_filled_with_the_models_conditional_means(linear, asked):
     """As the formula for the normal distribution has them."""
     X, holey = asked
-    model = FactorModel.fit(X, None, 2)
+    model = FactorModel.fit(X, np.ones(len(X)), 2)
     filler = ImputationLayer(1, 2, X.shape[1]).double()
     filler.initialize(0, (model.loc, model.loadings, 1 / model.residual**2))
     rows = torch.as_tensor(holey)[None]

@@ -45,17 +45,21 @@ def test_the_discrepancy_is_what_sklearns_likelihood_lacks(n):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_factors_that_were_put_in_are_found(n, n_rows, bend, seed):
     """Linear, and bent a little."""
-    assert n_factors(factor_rows(n_rows, n, bend=bend, seed=seed), None, 8) == n
+    X = factor_rows(n_rows, n, bend=bend, seed=seed)
+
+    assert n_factors(X, np.ones(n_rows), 8) == n
 
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_digits])
 def test_real_tables_are_no_factor_models(load):
     """There the rule has nothing to say, and the usual number is taken."""
-    assert n_factors(load().data, None, 8) == 8
+    X = load().data
+
+    assert n_factors(X, np.ones(len(X)), 8) == 8
 
 
 @pytest.mark.parametrize("n", [8, 12, 16, 20])
-@pytest.mark.parametrize("weight", [None, np.full(600, 2.0)])
+@pytest.mark.parametrize("weight", [np.ones(600), np.full(600, 2.0)])
 def test_many_factors_are_found_by_the_information_criterion(n, weight):
     """Of numbers that are compared; with weights, too."""
     X = factor_rows(600, n, n_columns=40)
@@ -92,7 +96,7 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
     X[rng.random(X.shape) < 0.15] = np.nan
     weight = rng.integers(1, 4, 40)
     weighted = FactorModel.fit(X, weight.astype(float), 1)
-    copied = FactorModel.fit(np.repeat(X, weight, axis=0), None, 1)
+    copied = FactorModel.fit(np.repeat(X, weight, axis=0), np.ones(weight.sum()), 1)
     starts = [model.pca(1).linear_gaussian(1).loadings for model in (weighted, copied)]
 
     np.testing.assert_allclose(*starts, rtol=1e-9)
@@ -111,7 +115,7 @@ def test_factors_of_two_columns_with_missing_cells_have_signs_of_their_own(seed)
 )
 def test_odd_tables_are_no_reason_to_fail(X):
     """Constant, independent, single or too many columns, fewer rows than columns."""
-    assert n_factors(X, None, 8, MORE_COMPONENTS) == 8
+    assert n_factors(X, np.ones(len(X)), 8, MORE_COMPONENTS) == 8
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
@@ -127,9 +131,9 @@ def test_rows_with_the_same_missing_values_share_a_covariance(monkeypatch, rng):
     """In any order and any chunks, rows have the same model but for rounding errors."""
     X = rng.normal(size=(2_500, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2_500, 6))
     X[rng.random(X.shape) < 0.2] = np.nan
-    model = FactorModel.fit(X, None, 2)
+    model = FactorModel.fit(X, np.ones(len(X)), 2)
     monkeypatch.setattr("sklearn_vae.numerics.rows.CACHED_NUMBERS", 100)
-    unsorted = FactorModel.fit(X[::-1], None, 2)
+    unsorted = FactorModel.fit(X[::-1], np.ones(len(X)), 2)
 
     for name in ("loc", "loadings", "residual"):
         np.testing.assert_allclose(getattr(model, name), getattr(unsorted, name), atol=1e-10)
@@ -139,8 +143,9 @@ def test_missing_cells_do_not_change_where_a_model_starts(rng):
     """At the largest principal component, not at two columns that determine each other."""
     factor, pair = rng.normal(size=(2, 1000, 1))
     X = np.hstack([factor + 0.4 * rng.normal(size=(1000, 4)), pair, pair])
-    whole = CorrelationPCA.fit(X, None, 1).linear_gaussian(1)
-    holes = FactorModel.fit(np.where(rng.random(X.shape) < 0.05, np.nan, X), None, 4)
+    whole = CorrelationPCA.fit(X, np.ones(len(X)), 1).linear_gaussian(1)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    holes = FactorModel.fit(X, np.ones(len(X)), 4)
     start = holes.pca(1).linear_gaussian(1)
 
     np.testing.assert_allclose(start.loadings, whole.loadings, atol=0.05)

@@ -13,6 +13,7 @@ FIELDS = [name for name in LinearGaussian.__dataclass_fields__ if name not in OP
 
 def probabilistic_pca(x, weight, n_components):
     """The linear model of a table."""
+    weight = np.ones(len(x)) if weight is None else weight
     return CorrelationPCA.fit(x, weight, n_components).linear_gaussian(n_components)
 
 
@@ -116,5 +117,5 @@ def test_the_start_does_not_follow_from_how_many_axes_others_need():
     expected = probabilistic_pca(white, None, 2)
 
     for n_axes in (3, 4, 6):
-        shared = CorrelationPCA.fit(white, None, n_axes).linear_gaussian(2)
+        shared = CorrelationPCA.fit(white, np.ones(200), n_axes).linear_gaussian(2)
         np.testing.assert_array_equal(shared.loadings, expected.loadings)

@@ -18,6 +18,7 @@ def architecture_of(*blocks):
 
 
 def em_of(x, *blocks, covariance_type="full", weight=None):
+    weight = np.ones(len(x)) if weight is None else weight
     return EM(x, weight, architecture_of(*blocks), covariance_type)
 
 
@@ -157,7 +158,7 @@ def test_a_single_full_covariance_is_ledoit_and_wolfs(rng):
 def test_a_component_of_few_rows_is_completed_by_rows_of_the_table(covariance_type, min_rows, rng):
     """One far row is a component; it becomes that of this row and of the whole table's rows."""
     X = np.vstack([rng.normal(size=(60, 2)), [[50.0, 50.0]]])
-    mixture = EM(X, None, architecture_of((Gaussian(), 2)), covariance_type)
+    mixture = EM(X, np.ones(61), architecture_of((Gaussian(), 2)), covariance_type)
     is_far = np.arange(61) == 60
     mixture._maximize(torch.as_tensor(np.stack([is_far, ~is_far]).astype(float)))
     weights = is_far + (min_rows - 1) / 61
@@ -167,7 +168,7 @@ def test_a_component_of_few_rows_is_completed_by_rows_of_the_table(covariance_ty
 
     np.testing.assert_allclose(mixture.loc[0], mean)
     np.testing.assert_allclose(np.diag(found) if found.ndim == 2 else found, variance)
-    found = fit_mixture(X, None, architecture_of((Gaussian(), 2)), 2, covariance_type, 0)
+    found = fit_mixture(X, np.ones(61), architecture_of((Gaussian(), 2)), 2, covariance_type, 0)
     order = np.argsort(found.weight)
     np.testing.assert_allclose(found.min_log_scale[order], [0, -3], atol=2e-3)
 
@@ -176,7 +177,7 @@ def test_no_class_has_probability_0(rng):
     """Though a component has no row of it."""
     X = np.column_stack([np.repeat([-5.0, 5.0], 100), np.eye(3)[np.repeat([0, 1], 100)]])
     found = fit_mixture(
-        X, None, architecture_of((Gaussian(), 1), (Categorical(3), 1)), 2, "diag", 0
+        X, np.ones(200), architecture_of((Gaussian(), 1), (Categorical(3), 1)), 2, "diag", 0
     )
     probability = torch.as_tensor(found.params).softmax(1).numpy()
 

@@ -94,6 +94,7 @@ def iris():
 def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=None):
     blocks = blocks or ((Gaussian(), X.shape[1]),)
     architecture = MixtureArchitecture(1, (2,), blocks, steps=steps)
+    counts = np.ones(len(X)) if counts is None else counts
     return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0)
 
 
