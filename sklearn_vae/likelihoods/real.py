@@ -70,6 +70,11 @@ class Gaussian(Likelihood):
             raw = raw.detach()
         return ops.bounded(raw, LOG_SCALE_BOUND)
 
+    def _raw_scale(self, scale: Array) -> Array:
+        if isinstance(self.scale, Real):
+            scale = namespace(scale).full_like(scale, float(self.scale))
+        return ops.unbounded(scale.log(), LOG_SCALE_BOUND)
+
     @property
     def depends_on_z(self) -> tuple[bool, ...]:
         """The mean depends on z, the scale if it is one per row."""
@@ -114,13 +119,7 @@ class Gaussian(Likelihood):
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """The linear Gaussian model itself, but for a fixed scale."""
-        xp = namespace(loc)
-        if isinstance(self.scale, Real):
-            scale = xp.full_like(scale, float(self.scale))
-        return [
-            (loadings, loc),
-            (xp.zeros_like(loadings), ops.unbounded(scale.log(), LOG_SCALE_BOUND)),
-        ]
+        return [(loadings, loc), (loadings.new_zeros(loadings.shape), self._raw_scale(scale))]
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """A feature of the mean and one of the standard deviation."""
@@ -132,9 +131,7 @@ class Gaussian(Likelihood):
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Means and standard deviations, unless the scale is fixed."""
         mean, scale = weighted_moments(x, weights)
-        if isinstance(self.scale, Real):
-            scale = namespace(x).full_like(scale, float(self.scale))
-        return [mean, ops.unbounded(scale.log(), LOG_SCALE_BOUND)]
+        return [mean, self._raw_scale(scale)]
 
 
 @serializable

@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from sklearn_vae.networks.base import Layout, Network, RowStructure, check_size
 from sklearn_vae.networks.per_member import Gather, PerMember, Scatter, fully_connected, zero_init_
-from sklearn_vae.persistence.validation import (
-    check_positive_ints,
-    invalid_parameter,
-    serializable,
-)
+from sklearn_vae.persistence.validation import check_positive_ints, invalid_parameter, serializable
 
 # Numbers of channels that are tried if image_shape is None.
 DEFAULT_CHANNELS = (1, 3)

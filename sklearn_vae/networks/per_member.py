@@ -89,19 +89,15 @@ class PerMember(SkipNetwork):
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
         self.linear = Dense(n_members, n_in, n_out)
 
-    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *rows: Tensor) -> Tensor:
         """Map (M, rows, n_in), and rows (M, rows, n_columns) if autoregressive, to outputs."""
-        n_members = len(x)
-        inputs = (x,) if rows is None else (x, rows)
         outputs = []
-        for m in range(n_members):
+        for m, inputs in enumerate(zip(x, *rows, strict=True)):
             for part in self._dropouts:
                 part.generator = self._dropout_generators[m] if self._dropout_generators else None
             weights = {self._names[key]: weight[m] for key, weight in self.weights.items()}
-            args = tuple(tensor[m] for tensor in inputs)
-            outputs.append(functional_call(self.module, weights, args))
-        out = outputs[0].unsqueeze(0) if n_members == 1 else torch.stack(outputs)
-        out = out.to(x.dtype)
+            outputs.append(functional_call(self.module, weights, inputs))
+        out = torch.stack(outputs).to(x.dtype)
         if self.gate is not None:
             out = GATE_SPEED * self.gate * out
         return dense(self.linear, x.mT).mT + out

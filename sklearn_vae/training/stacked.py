@@ -45,9 +45,7 @@ ROWS_FOR_LINEAR_MODELS = 20_000
 
 
 def train(
-    jobs: Sequence[TrainingJob],
-    results: dict[int, TrainingResult] | None = None,
-    **kwargs: Any,
+    jobs: Sequence[TrainingJob], results: dict[int, TrainingResult] | None = None, **kwargs: Any
 ) -> list[TrainingResult]:
     """Train all jobs, in as few stacked models as their shapes and the cache allow.
 

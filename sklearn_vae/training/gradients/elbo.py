@@ -158,7 +158,7 @@ class GaussianLatent(GaussianSample):
         if not self.is_diagonal:
             weight = self.conditional * kl_weight
             self.grad_below.addcmul_(weight[:, self.row], self.below)
-        torch.addcmul(self.grad_loc_sum, kl_weight, self.loc, out=self.grad_loc)
+        self.grad_loc.addcmul_(kl_weight, self.loc)
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)
         return self.grad_params

@@ -146,14 +146,7 @@ class GaussianSample:
         self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
         self.z = decoder.x[:, : decoder.n_grad].unflatten(2, (n_draws, -1))  # (M, l, K, B)
         self.grad_z = decoder.grad_x.unflatten(2, (n_draws, -1))
-        self.grad_z_noise = empty_like(self.z)
-        # sums over draws; views if there is one draw
-        self.has_one_draw = n_draws == 1
-        per_draw = self.grad_z, self.grad_z_noise
-        self.grad_loc_sum, self.grad_scale = (
-            gradient[:, :, 0] if self.has_one_draw else empty_like(self.loc)
-            for gradient in per_draw
-        )
+        self.grad_z_noise, self.grad_scale = empty_like(self.z), empty_like(self.loc)
         self.loc_per_draw, self.scale_per_draw = self.loc.unsqueeze(2), self.scale.unsqueeze(2)
         self.log_scale_bound = TanhBound(self.raw, POSTERIOR_LOG_SCALE_BOUND)
         self.half = params.new_tensor(0.5)  # a Python number is converted at every call
@@ -177,9 +170,8 @@ class GaussianSample:
         if not self.is_diagonal:
             grad = (self.grad_z * self.scale_per_draw)[:, self.row]
             torch.sum(grad.mul_(self.noise_of_column), 2, out=self.grad_below)
-        if not self.has_one_draw:
-            torch.sum(self.grad_z, 2, out=self.grad_loc_sum)
-            torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
+        torch.sum(self.grad_z, 2, out=self.grad_loc)
+        torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
 
     def write_gradient(self, kl_weight: Tensor | None = None) -> Tensor:
         """Return the gradient of the encoder's output, (M, n_params, B), from ``grad_z``.
@@ -187,7 +179,6 @@ class GaussianSample:
         ``kl_weight`` (M, 1, B) is that of the posterior's negative entropy.
         """
         self.sum_over_draws()
-        self.grad_loc.copy_(self.grad_loc_sum)
         grad = self.grad_scale.mul_(self.scale)
         if kl_weight is not None:
             grad.sub_(kl_weight)
