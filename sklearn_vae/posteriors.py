@@ -9,17 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_vae.numerics.array_api import (
-    HALF_LOG_2PI,
-    Array,
-    as_array,
-    bounded,
-    concatenate,
-    namespace,
-    one_hot,
-    split,
-    unbounded,
-)
+from sklearn_vae.numerics import array_api as ops
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, Array, namespace
 from sklearn_vae.persistence.validation import (
     Requirement,
     check_integer,
@@ -101,11 +92,11 @@ class DiagonalGaussian(Posterior):
         """Location and log-scale: (..., 2 l) -> (..., l), (..., l)."""
         n_latent = params.shape[-1] // 2
         loc, raw = params[..., :n_latent], params[..., n_latent:]
-        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
+        return loc, ops.bounded(raw, POSTERIOR_LOG_SCALE_BOUND)
 
     def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters with this location and scale: (l), (l) -> (2 l)."""
-        return concatenate([loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND)])
+        return ops.concatenate([loc, ops.unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND)])
 
     def mean(self, params: Array) -> Array:
         """Mean of z: (..., 2 l) -> (..., l)."""
@@ -162,8 +153,8 @@ class FullCovarianceGaussian(Posterior):
     def initial_params(self, loc: Array, scale: Array) -> Array:
         """Parameters of independent dimensions: (l), (l) -> (n_params)."""
         n_below = len(loc) * (len(loc) - 1) // 2
-        return concatenate(
-            [loc, unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND), loc.new_zeros(n_below)]
+        return ops.concatenate(
+            [loc, ops.unbounded(scale.log(), POSTERIOR_LOG_SCALE_BOUND), loc.new_zeros(n_below)]
         )
 
     def mean(self, params: Array) -> Array:
@@ -174,7 +165,7 @@ class FullCovarianceGaussian(Posterior):
         """Locations and marginal log-scales: (..., l), (..., l)."""
         loc, log_scale, below = self._parts(params)
         row, _ = np.tril_indices(loc.shape[-1], -1)
-        in_row = one_hot(as_array(row, loc), loc.shape[-1], loc.dtype, flat=False)  # (n, l)
+        in_row = ops.one_hot(ops.as_array(row, loc), loc.shape[-1], loc.dtype, flat=False)  # (n, l)
         variance = 1 + namespace(below).square(below) @ in_row  # of scales of 1
         return loc, log_scale + 0.5 * namespace(variance).log(variance)
 
@@ -208,8 +199,8 @@ class FullCovarianceGaussian(Posterior):
     def _parts(self, params: Array) -> Sequence[Array]:
         """Location (..., l), log-scale (..., l) and the entries of N, row by row."""
         size = self._n_components(params)
-        loc, raw, below = split(params, [size, size, size * (size - 1) // 2])
-        return loc, bounded(raw, POSTERIOR_LOG_SCALE_BOUND), below
+        loc, raw, below = ops.split(params, [size, size, size * (size - 1) // 2])
+        return loc, ops.bounded(raw, POSTERIOR_LOG_SCALE_BOUND), below
 
     def _factor(self, params: Array) -> tuple[Array, Array, Array]:
         """Location (..., l), log-scale (..., l) and I + N, the unit Cholesky factor (..., l, l)."""
@@ -329,7 +320,7 @@ class RelaxedCategorical(Posterior):
             n_classes = cdf.shape[-1]
             uniform = torch.special.ndtr(noise[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
             classes = (uniform >= cdf).sum(-1).clamp(max=n_classes - 1)
-            codes = one_hot(classes, n_classes, log_probs.dtype, flat=False)
+            codes = ops.one_hot(classes, n_classes, log_probs.dtype, flat=False)
         return codes.flatten(-2)
 
     def kl(self, params: Array) -> Array:
@@ -341,7 +332,7 @@ class RelaxedCategorical(Posterior):
         """All one-hot codes, one per combination of classes: (n_codes, l)."""
         n_classes = n_components // self.n_variables
         classes = np.array([*product(range(n_classes), repeat=self.n_variables)])
-        return one_hot(as_array(classes, like), n_classes, like.dtype)
+        return ops.one_hot(ops.as_array(classes, like), n_classes, like.dtype)
 
     @property
     def _max_classes(self) -> int:

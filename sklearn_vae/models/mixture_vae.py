@@ -8,7 +8,6 @@ out.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -187,9 +186,9 @@ class MixtureVAE(StackedModule):
 
 
 class Whitening:
-    """Rows in components' coordinates, and log-densities, in buffers for so many rows if any."""
+    """Rows in components' coordinates, and log-densities."""
 
-    def __init__(self, model: MixtureVAE, n_rows: int | None = None):
+    def __init__(self, model: MixtureVAE):
         self.is_full, self.log_det = model.is_full, model.log_det.unsqueeze(-1)
         self.root, self.loc = model.whiten.mT.unsqueeze(-1), model.loc.mT.unsqueeze(-1)
         if self.is_full:  # all components in one product
@@ -198,22 +197,15 @@ class Whitening:
             self.root = root.flatten(1, 2)
         self.whiten, self.others = model.whiten, model.others
         self.params = model.others.split_params(model.params)
-        n_members, n_mixture, n_real = model.loc.shape
-        self.buffers: Sequence[Tensor | None] = None, None
-        if n_rows is not None:
-            self.buffers = model.loc.new_empty(2, n_members, n_real, n_mixture, n_rows).unbind()
 
     def __call__(self, row: Row) -> tuple[Tensor, Tensor]:
         """Rows -> (M, d, C, B), (M, C, B), but for a constant of each row in the latter."""
-        real, (out, square) = row.real.mT, self.buffers
         if self.is_full:
-            out = None if out is None else out.flatten(1, 2)
-            white = torch.baddbmm(self.loc, self.root, real, beta=-1, out=out)  # (M, d C, B)
+            white = torch.baddbmm(self.loc, self.root, row.real.mT, beta=-1)  # (M, d C, B)
             white = white.unflatten(1, (-1, self.log_det.shape[1]))
         else:
-            white = torch.sub(real.unsqueeze(2), self.loc, out=out).mul_(self.root)
-        square = torch.mul(white, white, out=square).sum(1)
-        log_density = torch.add(self.log_det, square, alpha=-0.5)
+            white = (row.real.mT.unsqueeze(2) - self.loc).mul_(self.root)
+        log_density = torch.add(self.log_det, (white * white).sum(1), alpha=-0.5)
         if row.real_observed is not None:
             log_density = self._marginal(white, log_density, row.real_observed)
         if self.others.blocks:

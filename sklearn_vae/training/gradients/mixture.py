@@ -45,7 +45,7 @@ class MixtureGradient:
         self.real = RealColumns(model, outputs, buffers)
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
         self.logit, self.grad_logit = buffers.view(model.mixture_logit)
-        self.whitening = Whitening(model, n_rows)
+        self.whitening = Whitening(model)
         self.log_n_draws, self.mean_factor = math.log(n_draws), -1 / n_rows
 
     @staticmethod
