@@ -165,7 +165,8 @@ class ColumnGroups:
         is_rounded = np.broadcast_to(is_rounded, self.n_features)
         largest = np.finfo(X.dtype).max
         ends = np.cumsum([group.width * len(group.indices) for group in self.groups])
-        for group, encoded in zip(self.groups, np.split(values, ends[:-1], axis=1), strict=True):
+        parts = np.split(values, ends, axis=1)  # the last one is of y
+        for group, encoded in zip(self.groups, parts, strict=False):
             low = np.finfo(X.dtype).tiny if isinstance(group, PositiveColumns) else -largest
             rounds = is_rounded[group.indices]
             for rows in small_batches(values):
