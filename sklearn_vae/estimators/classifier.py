@@ -32,7 +32,8 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
 
     A model of the rows given their class is fitted, and Bayes' rule applied to it. ``estimator_``
     is this model: it scores rows of no class low, and draws rows of any class. Give columns of any
-    type in their own units, with or without missing values.
+    type in their own units, with or without missing values. Whether a cell is missing does not
+    count: where this tells the class, add the mask as a column.
 
     Parameters
     ----------
