@@ -8,7 +8,6 @@ import numpy as np
 
 from sklearn_vae.data.fields import Field
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.numerics.rows import spread_out
 
 # Evidence for a relation between columns, at least, in nats: chance would give it with e^-20.
 MIN_EVIDENCE = 20.0
@@ -174,11 +173,7 @@ def _decimals(unique: np.ndarray, rows: np.ndarray) -> int:
 
     Few of them may have more: one value does not decide how the others are read.
     """
-    some = spread_out(len(unique))  # few columns that are not rounded pass
     for decimals in range(MAX_DECIMALS + 1):
-        is_finer, sample = _is_finer(unique[some], decimals), rows[some]
-        if sample @ is_finer > 2 * MAX_EXCEPTIONS * sample.sum():
-            continue
         if rows @ _is_finer(unique, decimals) <= MAX_EXCEPTIONS * rows.sum():
             precision = np.abs(unique).max() * np.finfo(unique.dtype).eps
             return decimals if precision <= MAX_ROUNDING * 10.0**-decimals else -1
