@@ -13,8 +13,6 @@ from sklearn_vae.data.marginals import Values, is_common
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
 
-# Columns of fewer distinct values follow from others as whole multiples only.
-FEW_VALUES = 10
 # Relative width of values that agree and have no steps: sums in single precision are so exact.
 RELATIVE_WIDTH = 2.0**-18
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
@@ -231,8 +229,6 @@ class _Search:
             fewer = self._relation(derived, sources)
         relation = best[1]
         if relation is None or not self._is_useful(relation):
-            return None
-        if len(counts) < FEW_VALUES and (relation.coefficients % 1).any():
             return None
         if self._is_implied(relation):
             relation = replace(relation, signs=np.append(relation.signs[:-1], 0))

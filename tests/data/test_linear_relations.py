@@ -264,6 +264,13 @@ def test_totals_of_few_values():
     assert derived(np.column_stack([adults, children, adults + children, other])).keys() == {2}
 
 
+def test_means_of_few_marks(rng):
+    """They are halves; a mark that followed from the mean would be beyond its bounds."""
+    marks = rng.integers(1, 6, (200, 2)).astype(float)
+
+    assert derived(np.column_stack([marks, marks.mean(axis=1)])) == {2: {0: 0.5, 1: 0.5}}
+
+
 def test_two_parts_and_their_total_alone(rng):
     a = rng.exponential(1000, 300).round(2)
     b = np.where(rng.random(300) < 0.3, a, rng.exponential(1000, 300).round(2))
