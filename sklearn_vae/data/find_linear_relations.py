@@ -24,9 +24,9 @@ MAX_WRONG = 0.25
 MAX_COST = 0.5
 # Errors of samples, in standard deviations of the most variable column; derived ones have the same.
 BLUR = 0.1
-# Coefficients, in standard deviations: below the first one, a source is hardly needed; from the
-# second one on, it may be derived in place of the other column.
-SMALL_PART, LARGE_PART = 0.001, 0.05
+# Coefficient, in standard deviations, from which on a source may be derived in place of the other
+# column.
+LARGE_PART = 0.05
 # Seconds of a year of 365.25 days.
 YEAR = 365.25 * DAY
 # Rounding errors up to this fraction of the width are none; others may be up to half of it.
@@ -207,17 +207,13 @@ class _Search:
         evidence = -log_chance * (len(self.Z) - len(sources) - 1)
         if len(counts) < 3 or evidence < MIN_EVIDENCE:
             return None
-        parts, errors = self._solve(derived, sources)
+        _, errors = self._solve(derived, sources)
         if np.abs(errors).max() > MAX_ERROR:
             return None
         (*_, width, scale), _ = self.units(derived)
         if width > 2 * MAX_ERROR * scale and np.abs(errors).max() > EXACT * width / scale:
             return None  # steps are so coarse that values agree by chance
-        large = [j for j, part in zip(sources, parts, strict=True) if abs(part) > SMALL_PART]
-        best = self._relation(derived, sources)
-        if best[0] >= 0 and len(large) < len(sources):
-            best = max(best, self._relation(derived, large), key=lambda pair: pair[0])
-        fewer = best
+        fewer = best = self._relation(derived, sources)
         while fewer[0] >= best[0] >= 0:  # nearly equal sources share a coefficient
             best = fewer
             if best[1] is not None:
