@@ -332,7 +332,8 @@ def test_ctrl_c_during_calibration_restarts_it_with_few_rows(novelty, monkeypatc
         detector.fit(X)
 
     assert n_rows[0] > 600
-    assert max(n_rows[1:]) <= len(detector.reference_samples_) == 250
+    assert len(detector.reference_samples_) == 250
+    assert max(n_rows[1:]) <= 400  # 100 rows, whole and without each column
     assert detector.estimator_.interrupted_
     assert np.isfinite(detector.decision_function(X)).all()
 
