@@ -132,9 +132,8 @@ class NegativeLogLikelihood(ModelScore):
         nats = score_in_batches(self.score_as_new, parts).reshape(n_columns + 1, -1)
         is_known = ~np.isnan(X.T)
         total = ((nats[-1] - nats[:-1]) * is_known).sum(axis=1)
-        of_cells = total / np.maximum(is_known.sum(axis=1), 1)
-        scores = scores + (np.isnan(rows.X) * of_cells).sum(axis=1)
-        return ModelScore.correct(replace(self, nats_of_cells=of_cells), rows, scores)
+        fitted = replace(self, nats_of_cells=total / np.maximum(is_known.sum(axis=1), 1))
+        return ModelScore.correct(fitted, rows, scores + fitted._nats_of_missing(rows.X))
 
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
@@ -142,7 +141,11 @@ class NegativeLogLikelihood(ModelScore):
         nats = -model.log_density(X, self.n_draws, refines=self.refines)
         if self.in_model_units:
             nats += model.columns.sum_log_derivatives(X)
-        return nats + (np.isnan(X) * self.nats_of_cells).sum(axis=1)
+        return nats + self._nats_of_missing(X)
+
+    def _nats_of_missing(self, X: np.ndarray) -> np.ndarray:
+        """Nats of the missing cells of each row: (n, d) -> (n,)."""
+        return (np.isnan(X) * self.nats_of_cells).sum(axis=1)
 
 
 @serializable

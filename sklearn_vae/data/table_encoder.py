@@ -156,6 +156,8 @@ class TableEncoder(ColumnGroups):
             if relation.draws_ties:  # each draw has either of two values
                 X[np.isnan(observed[:, relation.derived]), relation.derived] = np.nan
         filled = np.ascontiguousarray(np.where(np.isnan(X), values, X))
+        if not (self._one_hot or self.many_to_one or self.linear_relations or self.orders):
+            return filled  # without copies of all draws
         is_fixed = np.broadcast_to(~np.isnan(X), filled.shape).reshape(-1, self.n_features).copy()
         rows = filled.reshape(is_fixed.shape)
         self._relate(rows, values.reshape(rows.shape), is_fixed, generator)
