@@ -376,35 +376,31 @@ def iterate_batches(
     seeds = list(dict.fromkeys(members))
     indices = [seeds.index(seed) for seed in members] if len(seeds) > 1 else slice(None)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    batch_rows = _batch_rows(generators, n_rows, rows_per_window or n_rows, size, like.device)
+    orders = _orders(generators, n_rows, rows_per_window or n_rows)
+    rows = torch.empty(len(seeds), 0, dtype=torch.long)
     n_draws = config.objective.n_draws
     length = n_draws * (config.batch_size if n_batches == 1 else size)
     steps_per_block = max(CHUNK_ROWS // length, 1)
     for block, first in enumerate(range(0, n_steps, steps_per_block)):
-        n_numbers = length * min(steps_per_block, n_steps - first)
+        n_steps_of_block = min(steps_per_block, n_steps - first)
         generators = [make_generator(seed, Stream.NOISE, epoch, block) for seed in seeds]
+        n_numbers, n_rows_of_block = length * n_steps_of_block, size * n_steps_of_block
         of_seeds = [normal_rows(n_components, n_numbers, g, like.dtype).T for g in generators]
         noise = torch.stack(of_seeds).to(like.device)  # (S, draws of all batches, l)
-        for draws in noise.split(length, dim=1):
+        while rows.shape[1] < n_rows_of_block:
+            rows = torch.cat([rows, next(orders)], dim=1)
+        of_block, rows = rows.tensor_split([n_rows_of_block], dim=1)
+        row_batches, noise_batches = of_block.to(like.device).split(size, 1), noise.split(length, 1)
+        for batch, draws in zip(row_batches, noise_batches, strict=True):
             noise_of_seeds = draws.view(len(seeds), n_draws, -1, n_components)
-            yield Batch(next(batch_rows)[indices], noise_of_seeds[indices])
+            yield Batch(batch[indices], noise_of_seeds[indices])
 
 
-def _batch_rows(
-    generators: Sequence[torch.Generator],
-    n_rows: int,
-    rows_per_window: int,
-    size: int,
-    device: torch.device,
+def _orders(
+    generators: Sequence[torch.Generator], n_rows: int, rows_per_window: int
 ) -> Iterator[Tensor]:
-    """Yield the row indices of batches (S, size): windows in random orders, pass after pass."""
-    windows = cycle(range(0, n_rows, rows_per_window))
-    rows = torch.empty(len(generators), 0, dtype=torch.long, device=device)
-    while True:
-        while rows.shape[1] < size:
-            first = next(windows)
-            n_shuffled = min(rows_per_window, n_rows - first)
-            orders = [torch.randperm(n_shuffled, generator=generator) for generator in generators]
-            rows = torch.cat([rows, (first + torch.stack(orders)).to(device)], dim=1)
-        yield rows[:, :size]
-        rows = rows[:, size:]
+    """Yield the indices (S, n) of windows of rows in random orders, pass after pass."""
+    for first in cycle(range(0, n_rows, rows_per_window)):
+        n_shuffled = min(rows_per_window, n_rows - first)
+        orders = [torch.randperm(n_shuffled, generator=generator) for generator in generators]
+        yield first + torch.stack(orders)

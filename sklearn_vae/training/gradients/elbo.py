@@ -1,7 +1,6 @@
 """Hand-written gradient of the evidence lower bound."""
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,7 +8,6 @@ from torch import Tensor
 from sklearn_vae.likelihoods.columnwise import NO_LEAST
 from sklearn_vae.models.vae import VAE, StackedModule
 from sklearn_vae.networks.mlp import MLP
-from sklearn_vae.numerics.array_api import HALF_LOG_2PI, in_double
 from sklearn_vae.objectives import ELBO, Minibatch, Objective
 from sklearn_vae.posteriors import DiagonalGaussian, FullCovarianceGaussian
 from sklearn_vae.priors import MixturePrior
@@ -39,8 +37,6 @@ class ELBOGradient:
         n_latent = model.architecture.n_components
         self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers)
         self.decoder = HandWrittenMLP(model.decoder, n_rows, self.buffers, n_latent)
-        latent = GaussianLatent if model.prior.has_closed_form_kl else MixturePriorLatent
-        self.latent = latent(model, self.encoder, self.decoder)
         # the conditions are the last columns of x, and follow z in the decoder's input
         n_columns, n_conditions = model.likelihood.n_columns, model.n_conditions
         self.x = like.new_empty(n_members, n_columns + n_conditions, 1, n_rows)
@@ -63,8 +59,12 @@ class ELBOGradient:
             for least in (model.least_outputs.mT, model.least_free)
         )
         self.is_free = torch.empty_like(self.decoder.out, dtype=torch.bool)
-        for param in model.prior_weights.values():
-            self.buffers.view(param)  # its gradient is written after those of the networks
+        prior = {name: self.buffers.view(param) for name, param in model.prior_weights.items()}
+        self.latent: GaussianLatent | MixturePriorLatent
+        if model.prior.has_closed_form_kl:
+            self.latent = GaussianLatent(self.encoder, self.decoder)
+        else:
+            self.latent = MixturePriorLatent(self.encoder, self.decoder, prior)
         self.terms = like.new_zeros(3, n_members)
         self.loss, self.reconstruction, self.kl = self.terms.unbind()
 
@@ -115,8 +115,6 @@ class ELBOGradient:
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         self.encoder.backward(self.latent.backward(kl_weight))
         self.buffers.flush()
-        for name, gradient in self.latent.prior_grads.items():  # beside those of the networks
-            cast(Tensor, self.model.prior_weights[name].grad).copy_(gradient)
         return self.terms
 
     def _set_rows(self, batch: Minibatch) -> None:
@@ -136,9 +134,7 @@ class ELBOGradient:
 class GaussianLatent(GaussianSample):
     """Reparameterized samples of z, and the KL divergence from the standard normal prior."""
 
-    prior_grads: Mapping[str, Tensor] = {}
-
-    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
+    def __init__(self, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
         super().__init__(encoder, decoder, n_draws=1)
         self.variance, self.buffer = (empty_like(self.loc) for _ in range(2))
 
@@ -157,7 +153,7 @@ class GaussianLatent(GaussianSample):
         self.sum_over_draws()
         if not self.is_diagonal:
             weight = self.conditional * kl_weight
-            self.grad_below.addcmul_(weight[:, self.row], self.below)
+            self.grad_below.addcmul_(weight.index_select(1, self.row), self.below)
         self.grad_loc.addcmul_(kl_weight, self.loc)
         grad = self.grad_scale.mul_(self.scale).addcmul_(kl_weight, self.variance).sub_(kl_weight)
         self.log_scale_bound.backward(grad, out=self.grad_raw)
@@ -167,54 +163,55 @@ class GaussianLatent(GaussianSample):
 class MixturePriorLatent(GaussianSample):
     """Reparameterized samples of z, and a Monte Carlo KL divergence from a mixture prior.
 
-    log p(z) is in double precision: terms of narrow components are large and cancel.
+    Of the prior's parameters, ``prior`` has the values and where to write their gradients.
     """
 
-    def __init__(self, model: VAE, encoder: HandWrittenMLP, decoder: HandWrittenMLP):
+    def __init__(
+        self,
+        encoder: HandWrittenMLP,
+        decoder: HandWrittenMLP,
+        prior: Mapping[str, tuple[Tensor, Tensor]],
+    ):
         super().__init__(encoder, decoder, n_draws=1)
-        self.weights = model.prior_weights
-        n_members, self.n_latent, _, n_rows = self.z.shape
-        n_components = self.weights["loc"].shape[1]
-        self.powers = in_double(self.z.new_empty(n_members, 2 * self.n_latent, n_rows))
-        self.log_joint = self.powers.new_empty(n_members, n_components, n_rows)
+        self.logit, self.grad_logit = prior["logit"]  # (M, 1, C)
+        (loc, self.grad_prior_loc), (log_scale, self.grad_prior_scale) = (
+            prior["loc"],
+            prior["log_scale"],
+        )
+        self.prior_loc, self.prior_log_scale = loc.unsqueeze(3), log_scale.unsqueeze(3)
+        self.codes = self.z.squeeze(2).unsqueeze(1)
+        n_members, n_components, n_latent, _ = self.prior_loc.shape
+        self.standardized = loc.new_empty(n_members, n_components, n_latent, self.z.shape[3])
+        self.square = torch.empty_like(self.standardized)
 
     def forward(self, noise: Tensor) -> None:
         """Compute ``z`` (M, l, 1, B) from standard normal noise."""
         super().forward(noise)
-        self.log_noise = -noise.square().mul(self.half).add(HALF_LOG_2PI).sum(1)  # (M or 1, 1, B)
+        # minus log q(z|x), but for the scales, and for a constant that log p(z) has, too
+        self.log_noise = noise.square().sum(1).mul_(self.half)  # (M or 1, 1, B)
 
     def kl(self, weight: Tensor, total: Tensor) -> Tensor:
         """Average log q(z|x) - log p(z) over rows: (M, 1)."""
-        # log p(z) is a quadratic function of z for each component
-        n_latent, log_scale = self.n_latent, in_double(self.weights["log_scale"])
-        self.prior_loc = in_double(self.weights["loc"])
-        square, z = self.powers.split(n_latent, 1)
-        z.copy_(self.z.squeeze(2))
-        torch.mul(z, z, out=square)
-        self.precision = (-2 * log_scale).exp()
-        slope = self.precision * self.prior_loc
-        self.coefs = torch.cat([-0.5 * self.precision, slope], -1)  # (M, C, 2 l)
-        self.log_weight = in_double(self.weights["logit"]).log_softmax(-1).mT  # (M, C, 1)
-        at_zero = -(0.5 * slope * self.prior_loc + log_scale).sum(-1, keepdim=True)
-        offset = self.log_weight + at_zero - n_latent * HALF_LOG_2PI
-        torch.baddbmm(offset, self.coefs, self.powers, out=self.log_joint)  # (M, C, B)
-        self.log_sum = self.log_joint.logsumexp(1, keepdim=True)
-        kl = self.log_noise - self.log_sum.to(self.z.dtype)
-        kl.sub_(self.log_scale.sum(1, keepdim=True))
-        return torch.bmm(kl, weight).squeeze(2)
+        self.inverse_scale = self.prior_log_scale.neg().exp_()  # (M, C, l, 1)
+        torch.sub(self.codes, self.prior_loc, out=self.standardized).mul_(self.inverse_scale)
+        torch.mul(self.standardized, self.standardized, out=self.square)
+        self.log_weight = self.logit.log_softmax(-1)
+        log_joint = self.square.sum(2).mul_(-self.half)  # (M, C, B)
+        log_joint.add_(self.log_weight.mT - self.prior_log_scale.sum(2))
+        log_responsibility = log_joint.log_softmax(1)  # less than the above by log p(z)
+        log_prior = log_joint.amax(1, keepdim=True).sub_(log_responsibility.amax(1, keepdim=True))
+        self.responsibility = log_responsibility.exp_()
+        log_ratio = log_prior.add_(self.log_noise).add_(self.log_scale.sum(1, keepdim=True))
+        return torch.bmm(log_ratio, weight).neg_().squeeze(2)
 
     def backward(self, kl_weight: Tensor) -> Tensor:
         """Return the gradient of the encoder's output, (M, n_params, B), from those of z and KL."""
-        # responsibilities of the components, times minus the weights of the rows: (M, C, B)
-        weights = self.log_joint.sub_(self.log_sum).exp_().mul_(-kl_weight)
-        of_square, of_z = torch.bmm(self.coefs.mT, weights).split(self.n_latent, 1)
-        grad_z = of_square.mul_(2).mul_(self.powers[:, self.n_latent :]).add_(of_z)
-        self.grad_z.add_(grad_z.unsqueeze(2))
-        square, first = torch.bmm(weights, self.powers.mT).split(self.n_latent, 2)  # (M, C, l)
-        total, loc = weights.sum(2, keepdim=True), self.prior_loc  # (M, C, 1)
-        grad_loc = self.precision * (first - loc * total)
-        moment = square - 2 * loc * first + loc.square() * total
-        grad_log_scale = self.precision * moment - total
-        grad_logit = (total - self.log_weight.exp() * total.sum(1, keepdim=True)).mT
-        self.prior_grads = {"logit": grad_logit, "loc": grad_loc, "log_scale": grad_log_scale}
+        weights = self.responsibility.mul_(kl_weight)  # of components and rows: (M, C, B)
+        total, weights_of_codes = weights.sum(2, keepdim=True), weights.unsqueeze(2)
+        torch.sub(self.log_weight.exp() * total.sum(1, keepdim=True), total.mT, out=self.grad_logit)
+        square = self.square.mul_(weights_of_codes).sum(3)
+        torch.sub(total, square, out=self.grad_prior_scale)
+        grad = self.standardized.mul_(weights_of_codes).mul_(self.inverse_scale)  # (M, C, l, B)
+        torch.sum(grad, 3, out=self.grad_prior_loc).neg_()
+        self.grad_z.add_(grad.sum(1).unsqueeze(2))
         return self.write_gradient(kl_weight)

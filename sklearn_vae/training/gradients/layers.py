@@ -158,7 +158,7 @@ class GaussianSample:
         torch.exp(self.log_scale, out=self.scale)
         self.correlated = noise
         if not self.is_diagonal:
-            self.noise_of_column = noise[:, self.column]
+            self.noise_of_column = noise.index_select(1, self.column)
             products = (self.below.unsqueeze(2) * self.noise_of_column).flatten(2)
             correlated = torch.bmm(self.in_row, products).view_as(self.z)
             self.correlated = correlated.add_(noise)
@@ -168,7 +168,7 @@ class GaussianSample:
         """Sum the gradients of location, scale and N over draws, from ``grad_z``."""
         torch.mul(self.grad_z, self.correlated, out=self.grad_z_noise)
         if not self.is_diagonal:
-            grad = (self.grad_z * self.scale_per_draw)[:, self.row]
+            grad = (self.grad_z * self.scale_per_draw).index_select(1, self.row)
             torch.sum(grad.mul_(self.noise_of_column), 2, out=self.grad_below)
         torch.sum(self.grad_z, 2, out=self.grad_loc)
         torch.sum(self.grad_z_noise, 2, out=self.grad_scale)
