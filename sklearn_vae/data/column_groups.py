@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,8 @@ class ColumnGroups:
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
         """Likelihoods, and the number of adjacent columns of each, in the model's input."""
-        blocks = [(group.likelihood, len(group.indices)) for group in self._varying_groups]
+        groups = groupby(self._varying_groups, attrgetter("encoded_likelihood"))
+        blocks = [(each, sum(len(group.indices) for group in same)) for each, same in groups]
         return tuple(blocks) or ((Gaussian(), 0),)
 
     @property

@@ -72,6 +72,11 @@ class Columns(ABC):
             joined[name] = list(chain(*parts)) if is_list else np.concatenate(parts)
         return cls(**joined)
 
+    @property
+    def encoded_likelihood(self) -> Any:
+        """Likelihood of the encoded columns, if they vary."""
+        return self.likelihood
+
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         if not len(self.indices) or type(self.likelihood) not in self.likelihoods:

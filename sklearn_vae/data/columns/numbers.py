@@ -253,6 +253,11 @@ class PositiveColumns(RealColumns):
     inverse_link: ClassVar[np.ufunc] = np.exp
     is_restricted = Columns.is_restricted
 
+    @property
+    def encoded_likelihood(self) -> Likelihood:
+        """Likelihood of the logarithms."""
+        return Gaussian(self.likelihood.scale)
+
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
         """Return a value that is not above 0; None if all are."""

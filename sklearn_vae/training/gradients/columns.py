@@ -13,7 +13,6 @@ from sklearn_vae.likelihoods import (
     Columnwise,
     Gaussian,
     Likelihood,
-    LogNormal,
     NegativeBinomial,
     OneHot,
     ZeroInflated,
@@ -235,7 +234,6 @@ COSTS: dict[type[Likelihood], Callable[[ColumnViews], Any]] = {
     Bernoulli: BernoulliCost,
     NegativeBinomial: NegativeBinomialCost,
     Gaussian: NormalCost,
-    LogNormal: NormalCost,
 }
 
 
