@@ -409,7 +409,7 @@ class VAESearchCV(BaseSearchCV):
             try:
                 return ParameterGrid(self.param_grid)
             except TypeError as error:
-                advice = "Distributions need n_iter, the number of candidates to draw."
+                advice = "For a distribution, set n_iter, the number of candidates to draw."
                 raise TypeError(f"{error} {advice}") from None
         return ParameterSampler(self.param_grid, self.n_iter, random_state=self.random_state)
 

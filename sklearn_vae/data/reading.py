@@ -211,7 +211,8 @@ class _FrameColumn(Column):
             raise ValueError(f"Complex data not supported\ncolumn {self.name!r}: {self.dtype}\n")
         raise TypeError(
             f"Column {self.name!r} of X has the dtype {self.dtype}. Give numbers, booleans, "
-            f"strings, categories, dates, durations, or a time of day as its minutes."
+            f"strings, categories, dates (of periods: .dt.to_timestamp()), durations, or a time of "
+            f"day as its minutes."
         )
 
     def numbers(self) -> np.ndarray:
