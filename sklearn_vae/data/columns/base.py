@@ -73,7 +73,7 @@ class Columns(ABC):
         return cls(**joined)
 
     @property
-    def encoded_likelihood(self) -> Any:
+    def encoded_likelihood(self) -> Likelihood:
         """Likelihood of the encoded columns, if they vary."""
         return self.likelihood
 
