@@ -174,10 +174,8 @@ class MixturePriorLatent(GaussianSample):
     ):
         super().__init__(encoder, decoder, n_draws=1)
         self.logit, self.grad_logit = prior["logit"]  # (M, 1, C)
-        (loc, self.grad_prior_loc), (log_scale, self.grad_prior_scale) = (
-            prior["loc"],
-            prior["log_scale"],
-        )
+        loc, self.grad_prior_loc = prior["loc"]  # (M, C, l)
+        log_scale, self.grad_prior_scale = prior["log_scale"]
         self.prior_loc, self.prior_log_scale = loc.unsqueeze(3), log_scale.unsqueeze(3)
         self.codes = self.z.squeeze(2).unsqueeze(1)
         n_members, n_components, n_latent, _ = self.prior_loc.shape
