@@ -67,13 +67,14 @@ class ImportanceSampler:
     """
 
     z: Array  # (M, K, B, l), the codes
+    log_prior: Array  # (M, K, B), log p(z) of each
     log_joint: Array  # (M, K, B), log p(x, z) of each
     log_mixture: Array  # (M, K, B), log of the sum of the proposals' densities times their draws
 
     def __init__(self, target: JointDensity, tolerance: Any = TOLERANCE):
         self.target, self.tolerance = target, tolerance
-        # number of draws, and proposal: a normal distribution or the prior, with ``log_prob``
-        self.proposals: list[tuple[int, Any]] = []
+        # number of draws, and proposal: a normal distribution or, as None, the prior
+        self.proposals: list[tuple[int, NormalProposal | None]] = []
 
     def add(
         self, normals: Iterable[tuple[NormalProposal, Array]] = (), of_prior: Array | None = None
@@ -84,22 +85,23 @@ class ImportanceSampler:
         """
         drawn: list[tuple[Any, Array]] = [(normal, normal.draw(noise)) for normal, noise in normals]
         if of_prior is not None:
-            drawn.append((self.target.prior, of_prior))
+            drawn.append((None, of_prior))
         xp, n_rows = namespace(drawn[0][1]), max(z.shape[2] for _, z in drawn)
         z = ops.concatenate(
             (xp.broadcast_to(z, (*z.shape[:2], n_rows, z.shape[3])) for _, z in drawn), 1
         )  # (M, K, B or 1, l)
-        log_joint = self.target.log_prob(z)  # (M, K, B)
+        log_prior = self.target.prior.log_prob(z)  # (M, K, B or 1)
+        log_joint = self.target.log_likelihood(z) + log_prior  # (M, K, B)
         new = [(part.shape[1], proposal) for proposal, part in drawn]
         z = xp.broadcast_to(z, (*log_joint.shape, z.shape[-1]))
+        log_prior = xp.broadcast_to(log_prior, log_joint.shape)
         before, self.proposals = self.proposals, [*self.proposals, *new]
-        log_mixture = _log_mixture(self.proposals, z)
+        added = z, log_prior, log_joint, _log_mixture(self.proposals, z, log_prior)
         if before:
-            mixed = xp.logaddexp(self.log_mixture, _log_mixture(new, self.z))
-            z = xp.concatenate([self.z, z], 1)
-            log_joint = xp.concatenate([self.log_joint, log_joint], 1)
-            log_mixture = xp.concatenate([mixed, log_mixture], 1)
-        self.z, self.log_joint, self.log_mixture = z, log_joint, log_mixture
+            mixed = xp.logaddexp(self.log_mixture, _log_mixture(new, self.z, self.log_prior))
+            old = self.z, self.log_prior, self.log_joint, mixed
+            added = (*(xp.concatenate(parts, 1) for parts in zip(old, added, strict=True)),)
+        self.z, self.log_prior, self.log_joint, self.log_mixture = added
 
     def select(self, rows: Array) -> "ImportanceSampler":
         """Index-select the rows."""
@@ -107,10 +109,9 @@ class ImportanceSampler:
         tolerance = self.tolerance if is_shared else self.tolerance[rows]
         chosen = ImportanceSampler(self.target.select(rows), tolerance)
         chosen.proposals = [
-            (n_draws, part.select(rows) if isinstance(part, NormalProposal) else part)
-            for n_draws, part in self.proposals
+            (n_draws, part and part.select(rows)) for n_draws, part in self.proposals
         ]
-        for name in ("z", "log_joint", "log_mixture"):
+        for name in ("z", "log_prior", "log_joint", "log_mixture"):
             setattr(chosen, name, ops.take(getattr(self, name), rows, 2))
         return chosen
 
@@ -145,8 +146,8 @@ class ImportanceSampler:
         squared distances from the first normal approximation, it varies less with the draws.
         """
         xp = namespace(self.z)
-        yield xp.exp(self.target.prior.log_prob(self.z) - self.log_mixture), 1.0
-        normal = next(part for _, part in self.proposals if isinstance(part, NormalProposal))
+        yield xp.exp(self.log_prior - self.log_mixture), 1.0
+        normal = next(part for _, part in self.proposals if part)
         excess = normal.squared_distance(self.z) - self.z.shape[-1]
         yield xp.exp(normal.log_prob(self.z) - self.log_mixture) * excess, 0.0
 
@@ -165,9 +166,13 @@ class ImportanceSampler:
         )
 
 
-def _log_mixture(proposals: list[tuple[int, Any]], z: Array) -> Array:
+def _log_mixture(
+    proposals: list[tuple[int, NormalProposal | None]], z: Array, log_prior: Array
+) -> Array:
     """Log of the sum of the proposals' densities times the numbers of their draws: (M, K, B)."""
-    log_densities = [proposal.log_prob(z) + math.log(n) for n, proposal in proposals]
+    log_densities = [
+        (part.log_prob(z) if part else log_prior) + math.log(n) for n, part in proposals
+    ]
     return ops.logsumexp(namespace(z).stack(log_densities), 0)
 
 
@@ -215,7 +220,7 @@ def _split(noise: Array) -> tuple[Array, Array]:
 
 def add_draws(sampler: ImportanceSampler, noise: Array, _number: int) -> None:
     """Add draws from the first Laplace approximation."""
-    normals = [part for _, part in sampler.proposals if isinstance(part, NormalProposal)]
+    normals = [part for _, part in sampler.proposals if part]
     sampler.add(zip(normals[:2], _split(noise), strict=False))
 
 
@@ -237,7 +242,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
     has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
-        if isinstance(proposal, NormalProposal):
+        if proposal:
             distance = proposal.squared_distance(modes.reshape(starts.shape)) / n_latent
             has_proposal = has_proposal | (distance < 1)  # a standard deviation
     has_proposal = has_proposal.reshape(n_members, -1)

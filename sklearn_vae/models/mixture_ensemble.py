@@ -194,7 +194,7 @@ class MixtureEnsemble:
         """
         xp, (shift, log_scale, mix, params) = namespace(white), decoded
         residual = white - shift
-        standard = residual * xp.exp(-log_scale)
+        standard = residual * ops.exp(-log_scale)
         if self.architecture.n_shears:
             standard += self._by_member(self._shear, component, residual, mix)
         log_det = self.log_det[component]

@@ -100,8 +100,9 @@ def logsumexp(x: Array, axis: int) -> Array:
     x = np.ascontiguousarray(x.transpose(axes.pop(axis), *axes))  # short last axes are slow
     # not -inf, whose difference from itself is NaN
     highest = np.maximum(np.maximum.reduce(x), np.finfo(x.dtype).min)
+    terms = x - highest
     with np.errstate(divide="ignore"):
-        value = np.log(np.add.reduce(np.exp(x - highest)))
+        value = np.log(np.add.reduce(np.exp(terms, out=terms)))
     value += highest
     return value
 
@@ -116,6 +117,13 @@ def softmax(x: Array, axis: int) -> Array:
 def log_softmax(x: Array) -> Array:
     """Log-probabilities of logits along the last axis."""
     return x - logsumexp(x, -1)[..., None] if isinstance(x, np.ndarray) else x.log_softmax(-1)
+
+
+def exp(x: Array) -> Array:
+    """Exponential function, which numpy has in single precision: five times as fast."""
+    if not isinstance(x, np.ndarray):
+        return x.exp()
+    return np.exp(x, dtype=np.float32, casting="same_kind")
 
 
 def sigmoid(x: Array) -> Array:
@@ -136,13 +144,14 @@ def softplus(x: Array) -> Array:
 
 
 def silu(x: Array) -> Array:
-    """Compute x times its logistic function."""
+    """Compute x times its logistic function, which numpy has in single precision: much faster."""
     if not isinstance(x, np.ndarray):
         return namespace(x).nn.functional.silu(x)
     with np.errstate(over="ignore"):  # of the exponential
-        value = np.exp(-x)
+        value = np.negative(x, dtype=np.float32, casting="same_kind")
+        np.exp(value, out=value)
     value += 1
-    return np.divide(x, value, out=value)
+    return x / value
 
 
 def lgamma(x: Array) -> Array:
@@ -228,10 +237,8 @@ def solve_lower(root: Array, x: Array) -> Array:
 
 def bounded(raw: Array, bound: float) -> Array:
     """Map raw numbers into (-bound, bound), by tanh."""
-    if isinstance(raw, np.ndarray):
-        return bound * np.tanh(raw / bound)
-    # tanh(a) = 2 sigmoid(2 a) - 1: torch's tanh takes three times as long
-    return 2 * bound * namespace(raw).sigmoid(raw * (2 / bound)) - bound
+    # tanh(a) = 2 sigmoid(2 a) - 1: tanh of both libraries takes up to three times as long
+    return 2 * bound * sigmoid(raw * (2 / bound)) - bound
 
 
 def bounded_slope(raw: Array, bound: float) -> Array:
