@@ -17,6 +17,8 @@ from sklearn_vae.numerics.rows import batches
 # worth: without it, the code is about a quarter of a standard deviation off.
 MAX_STEPS = 20
 CONVERGED = 0.05
+# A row's first search ends with a step that gains less than half of this in nats, not expanded.
+FIRST_CONVERGED = 2.0
 # Distance of the finite differences of the decoder's outputs.
 DIFFERENCE = 0.05
 
@@ -123,6 +125,22 @@ def find_modes(
             mask = is_better.reshape(*is_better.shape, *(1,) * (new.ndim - 2))
             old[:, rows] = xp.where(mask, new, old[:, rows])
     return z, local
+
+
+def near_modes(expand: Callable[[Array, Array], Expansion], z: Array) -> tuple[Array, Expansion]:
+    """Find codes next to modes; expansions are those of a step before, with its gain.
+
+    The last step of a search is taken without an expansion there: curvatures differ little.
+    """
+    z, local = find_modes(expand, z, FIRST_CONVERGED)
+    step = local.step
+    decrement = (step * local.gradient).sum(-1)
+    # a larger one, of a row whose search has not ended, may lead away from the mode
+    is_small = decrement <= FIRST_CONVERGED
+    xp = namespace(z)
+    z = z + xp.where(is_small[..., None], step, 0.0)
+    log_joint = local.log_joint + xp.where(is_small, 0.5 * decrement, 0.0)
+    return z, local._replace(log_joint=log_joint)
 
 
 def expand_prior(prior: Any, z: Array) -> tuple[Array, Array]:

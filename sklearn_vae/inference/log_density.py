@@ -19,7 +19,7 @@ from sklearn_vae.inference.importance_sampling import (
     laplace_proposals,
     refine,
 )
-from sklearn_vae.inference.laplace import JointDensity, find_modes
+from sklearn_vae.inference.laplace import JointDensity, find_modes, near_modes
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
@@ -40,8 +40,6 @@ PRIOR_ONE_IN = 8
 # Draws from the prior for a row with half as many values as latent dimensions, or fewer. Its
 # posterior is as wide as the prior in most directions, and all rows share what is decoded.
 VAGUE_DRAWS = 1 << 10
-# A row's first search ends with a step that gains less than half of this in nats, not expanded.
-FIRST_CONVERGED = 2.0
 # Twice the gain in nats of a last step to a mode that is the code of a row with missing values.
 CODE_CONVERGED = 1e-3
 
@@ -202,11 +200,7 @@ class FirstSampler:
         else:  # a standard normal distribution
             self.of_vague = xp.broadcast_to(noise, (model.n_members, *noise.shape[1:]))
         self.of_prior, z = self.of_vague[:, : points.prior.shape[1]], model.mean_code(x)
-        z, local = find_modes(self.target.expand, z, FIRST_CONVERGED)
-        # a last step of a small gain is taken without an expansion there: curvatures differ little;
-        # a larger one, of a row whose search has not ended, may lead away from the mode
-        is_small = (local.step * local.gradient).sum(-1) <= FIRST_CONVERGED
-        z = z + xp.where(is_small[..., None], local.step, 0.0)
+        z, local = near_modes(self.target.expand, z)
         precisions = local.information, local.prior_precision
         # a user who asks for few draws accepts a larger error
         self.tolerance = TOLERANCE * max(SCORE_DRAWS / points.first.shape[1], 1.0)

@@ -22,7 +22,7 @@ from sklearn_vae.inference.importance_sampling import (
     laplace_proposals,
     refine,
 )
-from sklearn_vae.inference.laplace import JointDensity, find_modes
+from sklearn_vae.inference.laplace import JointDensity, near_modes
 from sklearn_vae.inference.log_density import PRIOR_ONE_IN, Points
 from sklearn_vae.likelihoods.columnwise import Parameters
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble, log_normal
@@ -153,7 +153,7 @@ class LikelyComponents:
     def _fit(self, mask: Array) -> None:
         """Find the modes of the pairs of a mask (C, B)."""
         xp, at = namespace(mask), namespace(mask).where(mask)
-        z, local = find_modes(self.pairs.target(*at).expand, self.loc[at][None])
+        z, local = near_modes(self.pairs.target(*at).expand, self.loc[at][None])
         log_evidence = local.log_evidence[0] + self.model.log_weight[at[0]]
         good = xp.isfinite(log_evidence)
         at = at[0][good], at[1][good]
