@@ -25,7 +25,7 @@ class AttributionBaseline:
 
     # mean of -log p(x_j | the other columns), in nats
     conditional_nll: Annotated[np.ndarray, "f", "n_features"]
-    score: float  # mean anomaly score
+    score: float  # median anomaly score: a gross error has thousands of nats
 
     @classmethod
     def fit(cls, rows: ScoredRows, scores: np.ndarray) -> Self:
@@ -34,7 +34,7 @@ class AttributionBaseline:
         X = rows.X[spread_out(len(rows), int(n_rows))]
         nll, observed = conditional_nll(rows.model, X), ~np.isnan(X)
         baseline = (nll * observed).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-        return cls(baseline, float(scores.mean()))
+        return cls(baseline, float(np.median(scores)))
 
     def attribute(self, rows: ScoredRows, scores: np.ndarray) -> np.ndarray:
         """Attribute scores (n,) less the baseline's score to columns: (n, n_features).

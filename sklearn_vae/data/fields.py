@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -138,6 +138,14 @@ class Field:
                     f"missing values."
                 )
         return code_at[codes]  # -1, a missing value, takes the last
+
+    def with_categories(self, codes: np.ndarray, values: list, observed: np.ndarray) -> "Field":
+        """Add unknown categories, as in ``recode``, of the rows of a mask (n,)."""
+        known = self.categories or ()
+        used = np.unique(codes[observed & (codes >= 0)]).tolist()
+        return replace(
+            self, categories=(*known, *(v for v in map(values.__getitem__, used) if v not in known))
+        )
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Round numbers to codes, -1 for NaN: (n,) -> (n,)."""

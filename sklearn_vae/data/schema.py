@@ -171,6 +171,14 @@ class Schema:
                 if len(dtypes) == 1 or are_texts:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
+            elif is_alike:
+                parts = [library.codes(each.to_native()) for each in (filled, cells)]
+                extended = field.with_categories(*parts[1], ~is_missing)
+                if extended != field:  # cells of a category that was not in ``fit``
+                    both = [extended.recode(*part, "missing") for part in parts]
+                    codes = np.where(is_missing, *both)
+                    column = nw.from_native(library.frame([(extended, codes)], len(codes), table))
+                    columns.extend(column.rename({column.columns[0]: filled.name}).iter_columns())
         joined = frame.with_columns(columns).to_native()  # without the names of a MultiIndex
         return joined.set_axis(table.columns, axis=1) if self.container == "pandas" else joined
 

@@ -354,7 +354,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
             Attributions in the units of the score: the columns with the largest ones make the row
-            anomalous. They add up to the mean score of the training rows minus the row's. A
+            anomalous. They add up to the median score of the training rows minus the row's. A
             data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)

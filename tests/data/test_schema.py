@@ -462,6 +462,25 @@ def test_integers_are_rounded_and_clipped(dtype, make):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_imputed_tables_keep_categories_that_were_not_in_fit(ordered, library):
+    """Those of new rows; a missing cell gets a category of the table in fit."""
+    table, new = (
+        pd.DataFrame({"a": pd.Categorical(cells, ordered=ordered), "b": pd.Categorical(numbers)})
+        for cells, numbers in ((["y", "x", "y"], [2, 5, 5]), (["z", None, "x"], [7, 2, 7]))
+    )
+    schema, new = Schema.fit(as_table(table, library)), as_table(new, library)
+    filled = schema.inverse_transform(np.zeros((3, 2)))
+    mask = np.array([[False, False], [True, False], [False, False]])
+    kept = schema.keep_observed(filled, new, mask)
+
+    as_list = pa.ChunkedArray.to_pylist if library == "pyarrow" else list
+    assert as_list(kept["a"]) == ["z", as_list(filled["a"])[0], "x"]
+    assert as_list(kept["b"]) == [7, 2, 7]
+    assert type(kept) is type(filled)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize(
     "dtype", ["int64", "object", "datetime64[ns]", "timedelta64[ns]", "decimal"]
 )

@@ -455,6 +455,18 @@ def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
     assert cell["sentence"].endswith(f" About 1 in {one_in} rows is as unusual.")
 
 
+def test_a_gross_error_leaves_other_flagged_rows_their_cells(wine):
+    """Its score is a thousand times theirs."""
+    rng = np.random.default_rng(0)
+    table = wine.assign(cellar=rng.choice(["north", "south"], len(wine)))
+    table.loc[3, "alcohol"] *= 1000
+    detector = VAEOutlierDetector(contamination=0.05, random_state=0, max_iter=3).fit(table)
+    report = detector.report(table)
+
+    assert len(report) > 5
+    assert (report["share"] > 0).all()
+
+
 def test_a_report_has_several_columns_per_row_by_their_attributions(fitted, wine):
     """As many as asked for, and rows by their labels."""
     X = wine.set_axis([f"wine {i}" for i in range(len(wine))])
