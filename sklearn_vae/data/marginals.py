@@ -46,6 +46,9 @@ from sklearn_vae.numerics.rows import CACHED_NUMBERS
 # with far values, with the least number of rows.
 N_KNOTS = (20, 40, 80, 160)
 ROWS_PER_KNOT = 50
+# Further ones of columns of many rows, between the outer two on each side as fractions: one segment
+# would hold the whole tail.
+OUTER_LEVELS = np.array([1 / 2, 1 / 4, 1 / 8])
 FEW_KNOTS = {5: 80, 10: 300}
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6
@@ -331,7 +334,7 @@ def _normal_scores(values: Values) -> list[Candidate]:
 
 
 def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
-    """Choose knots at evenly spaced quantiles: (n,), (n,) -> (n_knots + 2, 2).
+    """Choose knots at evenly spaced quantiles, and more in the tails: (n,), (n,) -> (knots, 2).
 
     Knots are standardized values and their normal scores, both increasing. There are none if the
     values are too close. The first and the last segment extend to infinity.
@@ -340,6 +343,13 @@ def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
     if len(values) > 2 * n_knots:
         levels = np.linspace(cdf[0], cdf[-1], n_knots)
         chosen = np.searchsorted(cdf, levels).clip(max=len(cdf) - 1)
+        if n_knots in N_KNOTS:
+            outer = (levels[1] - levels[0]) * OUTER_LEVELS
+            of_low = np.searchsorted(cdf, cdf[0] + outer)
+            of_high = (
+                np.searchsorted(cdf, cdf[-1] - outer) - 1
+            )  # the inner edge of a wide cell, too
+            chosen = np.concatenate([chosen, of_low, of_high])
         chosen = np.unique([*chosen.tolist(), *_beside_far_ends(values)])
     keep = [0]
     for index in chosen[1:].tolist():

@@ -30,7 +30,8 @@ class ManyToOne:
     """A column of codes and the columns of labels that follow from it, as bands from ages.
 
     The model has all of them; samples and imputations are made to agree. Where labels are
-    ``in_order``, numbers that ``fit`` did not see have those of the nearest one. A relation that
+    ``in_order``, numbers that ``fit`` did not see have those of the nearest one. Other numbers are
+    identifiers, as those of persons: their labels tell them, not their size. A relation that
     ``is_partial`` has the labels of some codes, as none smoked of those who never did: other codes
     have NaN, or are not among them.
     """
@@ -42,6 +43,7 @@ class ManyToOne:
     n_rows: Annotated[np.ndarray, "f", "L"]  # rows of each code, by weight
     in_order: bool = False  # whether codes are numbers, and those of a label adjacent
     is_partial: bool = False
+    is_identifier: bool = False  # whether codes are numbers, and those of a label not adjacent
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
@@ -63,9 +65,9 @@ class ManyToOne:
         They are drawn from the codes of these labels by their frequencies in ``fit``; without a
         generator, the most frequent one is taken, or where labels are in order the nearest one.
         """
-        if not (self.in_order or self.is_partial):  # numbers that fit did not see have no labels
+        if self.is_identifier:
             rows = ~is_fixed[:, self.code]
-            X[rows, self.code] = _nearest(X[rows, self.code], self.codes)
+            X[rows, self.code] = self._identify(X[rows])
         rows = np.flatnonzero(~is_fixed[:, self.code] & is_fixed[:, self.labels].any(axis=1))
         labels = np.where(is_fixed[rows][:, self.labels], X[rows][:, self.labels], np.nan)
         clash = _differ(self._labels_of(X[rows, self.code]), labels).any(axis=1)
@@ -79,6 +81,21 @@ class ManyToOne:
                 X[changed, self.code] = _nearest(X[changed, self.code], self.codes[p > 0])
             elif p.any():
                 X[changed, self.code] = self.codes[p.argmax()]
+
+    def _identify(self, X: np.ndarray) -> np.ndarray:
+        """Return the codes whose labels are the most like those of rows: (n, d) -> (n,).
+
+        Labels are compared in standard deviations. Of codes with equal ones, it is the nearest.
+        """
+        from scipy.spatial import KDTree
+
+        known = np.column_stack([self.values, self.codes]).astype(np.float64)
+        scale = np.nanstd(known, axis=0)
+        scale = np.where(scale > 0, scale, 1.0) * np.append(np.ones(len(self.labels)), 1e4)
+        wanted = X[:, np.append(self.labels, self.code)]
+        standard, mean = known / scale, np.nanmean(known, axis=0) / scale
+        tree = KDTree(np.where(np.isnan(standard), mean, standard))
+        return self.codes[tree.query(wanted / scale)[1]]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""
@@ -242,7 +259,7 @@ def find_many_to_one(followers: Iterable[Followers], columns: np.ndarray) -> lis
         if in_order.any():
             relations.append(relation.select(in_order).sort())
         if repeats.any():
-            relations.append(relation.select(repeats))
+            relations.append(replace(relation.select(repeats), is_identifier=is_number))
     return relations
 
 

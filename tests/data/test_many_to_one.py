@@ -181,6 +181,29 @@ def test_labels_of_numbers_agree(make):
     assert (given["age"] > 59).all()
 
 
+def test_identifiers_keep_what_their_labels_tell(rng):
+    """Five visits of 120 persons, whose number says nothing by its size."""
+    person = np.repeat(np.arange(120), 5)
+    arm, age = rng.choice(["A", "B"], 120)[person], rng.integers(30, 80, 120)[person]
+    visit = np.tile(np.arange(5.0), 120)
+    pressure = 120 + 0.5 * age - 5 * visit * (arm == "A") + rng.normal(0, 4, 600)
+    table = pd.DataFrame(
+        {"person": person, "arm": arm, "age": age, "visit": visit, "pressure": pressure.round(1)}
+    )
+    model = VAETransformer(random_state=0).fit(table)
+    assert [each.is_identifier for each in complete(model)] == [True]
+    samples = model.sample(3000, random_state=0)
+    known = table.drop_duplicates("person").set_index("person").loc[samples["person"]]
+
+    assert (known["arm"].to_numpy() == samples["arm"]).all()
+    assert (known["age"].to_numpy() == samples["age"]).all()
+    assert samples["person"].nunique() > 100
+    assert samples["age"].corr(samples["pressure"]) > 0.6 * np.corrcoef(age, pressure)[0, 1]
+    mean = samples.groupby(["arm", "visit"])["pressure"].mean()
+    assert mean["A", 4] - mean["A", 0] < -12
+    assert abs(mean["B", 4] - mean["B", 0]) < 6
+
+
 @pytest.mark.parametrize("make", [density, transformer])
 def test_grades_of_totals_agree(make, rng):
     """Where the number is itself derived from others, as the score of a questionnaire."""

@@ -74,7 +74,7 @@ def test_knots_from_a_file_are_checked(skewed):
 
 @pytest.mark.parametrize("step", [1.0, 0.01, 5.0])
 def test_samples_of_a_normal_model_are_the_training_values(step, rng):
-    """Steps and bounds are exact, and each value is as frequent as in training."""
+    """Steps and bounds are exact, and values are as frequent as in training, common ends too."""
     values = np.round(step * np.floor(300 * rng.beta(0.7, 0.7, 20_000) + 3), 2)
     columns = fit(values)
     group = columns.groups[0]
@@ -85,7 +85,21 @@ def test_samples_of_a_normal_model_are_the_training_values(step, rng):
     assert set(samples) <= set(values)
     unique, counts = np.unique(values, return_counts=True)
     observed = np.array([(samples == value).sum() for value in unique])
-    assert stats.chi2_contingency([counts, observed]).pvalue > 1e-3
+    assert stats.kstest(samples, values).pvalue > 1e-3
+    assert (np.abs(observed - counts)[[0, -1]] < 5 * np.sqrt(2 * counts[[0, -1]])).all()
+
+
+@pytest.mark.parametrize("degrees", [2, 3])
+def test_heavy_tails_are_those_of_the_values(degrees, rng):
+    """One segment for a twentieth of the rows would double the share of far values."""
+    values = rng.standard_t(degrees, 1500)
+    columns = fit(values)
+    assert columns.groups[0].has_knots[0]
+    samples = decode_samples(columns, rng.normal(size=(200_000, 1)))[:, 0]
+
+    for share in (0.04, 0.02):
+        low, high = np.quantile(values, [share / 2, 1 - share / 2])
+        assert ((samples < low) | (samples > high)).mean() == pytest.approx(share, rel=0.25)
 
 
 def test_values_are_dequantized_over_their_step_only(rng):
