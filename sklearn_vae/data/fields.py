@@ -140,12 +140,15 @@ class Field:
         return code_at[codes]  # -1, a missing value, takes the last
 
     def with_categories(self, codes: np.ndarray, values: list, observed: np.ndarray) -> "Field":
-        """Add unknown categories, as in ``recode``, of the rows of a mask (n,)."""
+        """Add unknown categories, as in ``recode``, of the rows of a mask (n,).
+
+        Those of pandas that are of another type than all others make a column of objects.
+        """
         known = self.categories or ()
-        used = np.unique(codes[observed & (codes >= 0)]).tolist()
-        return replace(
-            self, categories=(*known, *(v for v in map(values.__getitem__, used) if v not in known))
-        )
+        used = [values[k] for k in np.unique(codes[observed & (codes >= 0)]).tolist()]
+        new = tuple(value for value in used if value not in known)
+        is_mixed = self.dtype.startswith("category[") and {*map(type, new)} - {*map(type, known)}
+        return replace(self, categories=known + new, dtype="object" if is_mixed else self.dtype)
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Round numbers to codes, -1 for NaN: (n,) -> (n,)."""

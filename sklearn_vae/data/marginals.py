@@ -346,9 +346,7 @@ def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
         if n_knots in N_KNOTS:
             outer = (levels[1] - levels[0]) * OUTER_LEVELS
             of_low = np.searchsorted(cdf, cdf[0] + outer)
-            of_high = (
-                np.searchsorted(cdf, cdf[-1] - outer) - 1
-            )  # the inner edge of a wide cell, too
+            of_high = np.searchsorted(cdf, cdf[-1] - outer) - 1  # of a cell, too, the inner edge
             chosen = np.concatenate([chosen, of_low, of_high])
         chosen = np.unique([*chosen.tolist(), *_beside_far_ends(values)])
     keep = [0]

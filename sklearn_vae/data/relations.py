@@ -82,6 +82,7 @@ class ManyToOne:
             elif p.any():
                 X[changed, self.code] = self.codes[p.argmax()]
 
+    @np.errstate(all="ignore")  # of numbers near the largest
     def _identify(self, X: np.ndarray) -> np.ndarray:
         """Return the codes whose labels are the most like those of rows: (n, d) -> (n,).
 
@@ -95,7 +96,7 @@ class ManyToOne:
         wanted = X[:, np.append(self.labels, self.code)]
         standard, mean = known / scale, np.nanmean(known, axis=0) / scale
         tree = KDTree(np.where(np.isnan(standard), mean, standard))
-        return self.codes[tree.query(wanted / scale)[1]]
+        return self.codes[tree.query(np.nan_to_num(wanted / scale).clip(-1e9, 1e9))[1]]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""

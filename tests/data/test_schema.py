@@ -480,6 +480,18 @@ def test_imputed_tables_keep_categories_that_were_not_in_fit(ordered, library):
     assert type(kept) is type(filled)
 
 
+@pytest.mark.parametrize("new", [1.5, "z"])
+def test_categories_of_another_type_are_kept_as_objects(new):
+    table = pd.DataFrame({"a": pd.Categorical([3, 5, 5])})
+    cells = pd.DataFrame({"a": pd.Series([new, 3, None], dtype=object)})
+    schema = Schema.fit(table)
+    mask = np.array([[False], [False], [True]])
+    kept = schema.keep_observed(schema.inverse_transform(np.ones((3, 1))), cells, mask)
+
+    assert kept["a"].tolist() == [new, 3, 5]
+    assert kept["a"].dtype == object
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize(
     "dtype", ["int64", "object", "datetime64[ns]", "timedelta64[ns]", "decimal"]
