@@ -111,14 +111,25 @@ class _Search:
             residual = self.Z[:, k]  # what the basis does not explain: (m,)
             for _ in range(2):  # the second time takes rounding errors off
                 residual = residual - self.span @ (self.span.T @ residual)
-            norm, is_near = np.linalg.norm(residual), np.abs(residual).max() < MAX_ERROR
+            norm, is_near = float(np.linalg.norm(residual)), np.abs(residual).max() < MAX_ERROR
             is_derived = self.columns[k] in derived
-            relation = self._relation_with(k, max_cost) if is_near and not is_derived else None
+            may_follow = is_near and not is_derived and self._may_follow(k, norm)
+            relation = self._relation_with(k, max_cost) if may_follow else None
             if relation is not None:
                 self.relations.append(relation)
             elif norm > RELATIVE_WIDTH and not (is_near and is_derived):
                 self.basis.append(k)
                 self.span = np.column_stack([self.span, residual / norm])
+
+    def _may_follow(self, k: int, norm: float) -> bool:
+        """Return whether rounding may be all of a column's errors, and whether rows are enough."""
+        columns = [*self.basis, k]
+        rounding = np.array([self.units(j)[0][2] for j in columns]) / self.scale[columns]
+        if self.is_log:
+            rounding /= self.values[:, columns].min(axis=0)
+        # no coefficient is above 1, as the basis has smaller scales
+        largest = 2 * float(rounding.max()) * np.sqrt(len(columns) * len(self.Z))
+        return bool(norm <= largest and len(columns) < len(self.Z))
 
     def _relation_with(self, k: int, max_cost: float) -> LinearRelation | None:
         """Return a relation of a column with those of the basis, if there is one of lower cost.
