@@ -121,6 +121,7 @@ class _Search:
                 self.basis.append(k)
                 self.span = np.column_stack([self.span, residual / norm])
 
+    @np.errstate(all="ignore")  # of very large and very small numbers
     def _may_follow(self, k: int, norm: float) -> bool:
         """Return whether rounding may be all of a column's errors, and whether rows are enough."""
         columns = [*self.basis, k]
@@ -129,7 +130,7 @@ class _Search:
             rounding /= self.values[:, columns].min(axis=0)
         # no coefficient is above 1, as the basis has smaller scales
         largest = 2 * float(rounding.max()) * np.sqrt(len(columns) * len(self.Z))
-        return bool(norm <= largest and len(columns) < len(self.Z))
+        return not norm > largest and len(columns) < len(self.Z)
 
     def _relation_with(self, k: int, max_cost: float) -> LinearRelation | None:
         """Return a relation of a column with those of the basis, if there is one of lower cost.
