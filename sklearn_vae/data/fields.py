@@ -128,27 +128,27 @@ class Field:
         code_of = {category: code for code, category in enumerate(self.categories or ())}
         unknown_code = UNKNOWN if handle_unknown == "infrequent" else np.nan
         code_at = np.array([*(code_of.get(value, unknown_code) for value in values), np.nan])
-        if handle_unknown == "error":
-            occurring = np.flatnonzero(np.bincount(codes[codes >= 0])).tolist()
-            if unknown := [values[i] for i in occurring if values[i] not in code_of]:
-                raise ValueError(
-                    f"Found unknown categories {shorten(unknown)} in column "
-                    f"{self.name!r}; it had {shorten(self.categories or ()) or 'none'} in fit. "
-                    f"With handle_unknown='infrequent' they count as unlikely, with 'missing' as "
-                    f"missing values."
-                )
+        if handle_unknown == "error" and (unknown := self.unknown(codes, values)):
+            raise ValueError(
+                f"Found unknown categories {shorten(unknown)} in column "
+                f"{self.name!r}; it had {shorten(self.categories or ()) or 'none'} in fit. "
+                f"With handle_unknown='infrequent' they count as unlikely, with 'missing' as "
+                f"missing values."
+            )
         return code_at[codes]  # -1, a missing value, takes the last
 
-    def with_categories(self, codes: np.ndarray, values: list, observed: np.ndarray) -> "Field":
-        """Add unknown categories, as in ``recode``, of the rows of a mask (n,).
+    def unknown(self, codes: np.ndarray, values: list) -> list:
+        """List the categories that this column lacks, of codes (n,) of others as in ``recode``."""
+        known = {*(self.categories or ())}
+        occurring = np.flatnonzero(np.bincount(codes[codes >= 0])).tolist()
+        return [values[code] for code in occurring if values[code] not in known]
 
-        Those of pandas that are of another type than all others make a column of objects.
-        """
+    def with_categories(self, new: list) -> "Field":
+        """Add categories; those of another type than all others make a pandas column of objects."""
         known = self.categories or ()
-        used = [values[k] for k in np.unique(codes[observed & (codes >= 0)]).tolist()]
-        new = tuple(value for value in used if value not in known)
         is_mixed = self.dtype.startswith("category[") and {*map(type, new)} - {*map(type, known)}
-        return replace(self, categories=known + new, dtype="object" if is_mixed else self.dtype)
+        dtype = "object" if is_mixed else self.dtype
+        return replace(self, categories=(*known, *new), dtype=dtype)
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Round numbers to codes, -1 for NaN: (n,) -> (n,)."""

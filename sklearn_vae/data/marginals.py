@@ -46,10 +46,10 @@ from sklearn_vae.numerics.rows import CACHED_NUMBERS
 # with far values, with the least number of rows.
 N_KNOTS = (20, 40, 80, 160)
 ROWS_PER_KNOT = 50
-# Further ones of columns of many rows, between the outer two on each side as fractions: one segment
-# would hold the whole tail.
-OUTER_LEVELS = np.array([1 / 2, 1 / 4, 1 / 8])
 FEW_KNOTS = {5: 80, 10: 300}
+# Further knots between the outer two of ``N_KNOTS`` on each side, as fractions: one segment would
+# hold the whole tail.
+OUTER_LEVELS = np.array([1 / 2, 1 / 4, 1 / 8])
 # Knots are no nearer to each other, in standard deviations.
 MIN_GAP = 1e-6
 # Values are common from this fraction of the rows on, this number of rows, and this multiple of

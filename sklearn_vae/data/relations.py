@@ -91,12 +91,14 @@ class ManyToOne:
         from scipy.spatial import KDTree
 
         known = np.column_stack([self.values, self.codes]).astype(np.float64)
-        scale = np.nanstd(known, axis=0)
+        mean, scale = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
         scale = np.where(scale > 0, scale, 1.0) * np.append(np.ones(len(self.labels)), 1e4)
-        wanted = X[:, np.append(self.labels, self.code)]
-        standard, mean = known / scale, np.nanmean(known, axis=0) / scale
-        tree = KDTree(np.where(np.isnan(standard), mean, standard))
-        return self.codes[tree.query(np.nan_to_num(wanted / scale).clip(-1e9, 1e9))[1]]
+
+        def standardize(x: np.ndarray) -> np.ndarray:
+            return np.nan_to_num((x - mean) / scale).clip(-1e9, 1e9)
+
+        tree = KDTree(standardize(known))
+        return self.codes[tree.query(standardize(X[:, np.append(self.labels, self.code)]))[1]]
 
     def _labels_of(self, codes: np.ndarray) -> np.ndarray:
         """Labels of codes, NaN of other values: (n,) -> (n, m)."""

@@ -172,11 +172,11 @@ class Schema:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
             elif is_alike:
-                parts = [library.codes(each.to_native()) for each in (filled, cells)]
-                extended = field.with_categories(*parts[1], ~is_missing)
-                if extended != field:  # cells of a category that was not in ``fit``
-                    both = [extended.recode(*part, "missing") for part in parts]
-                    codes = np.where(is_missing, *both)
+                codes, values = library.codes(cells.to_native())
+                if new := field.unknown(codes[~is_missing], values):
+                    extended = field.with_categories(new)
+                    known = extended.recode(*library.codes(filled.to_native()), "missing")
+                    codes = np.where(is_missing, known, extended.recode(codes, values, "missing"))
                     column = nw.from_native(library.frame([(extended, codes)], len(codes), table))
                     columns.extend(column.rename({column.columns[0]: filled.name}).iter_columns())
         joined = frame.with_columns(columns).to_native()  # without the names of a MultiIndex
