@@ -485,12 +485,16 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
     # -- validation split ------------------------------------------------------------
 
+    def _has_rows_to_validate(self, n_rows: int) -> bool:
+        """Return True if ``early_stopping="auto"`` holds rows out."""
+        return n_rows >= MIN_ROWS_TO_VALIDATE
+
     def _n_validation_rows(self, table: Dataset) -> int:
         """Return the number of validation rows, by weight; 0 if all rows are trained on."""
         n_rows = table.n_weighted_rows
         has_validation = self.early_stopping
         if has_validation == "auto":
-            has_validation = n_rows >= MIN_ROWS_TO_VALIDATE
+            has_validation = self._has_rows_to_validate(n_rows)
             parameter = signature(type(self)).parameters.get("max_iter")  # a subclass may lack it
             is_requested = parameter is not None and self.max_iter > parameter.default
             is_requested = is_requested and not has_caller()  # which has no such parameter

@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_vae.data.fit import check_requested_likelihoods
-from sklearn_vae.estimators.base import MIN_ROWS_TO_VALIDATE
 from sklearn_vae.estimators.checks import resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import AUTO, caller_name, resolve
@@ -23,11 +22,11 @@ from sklearn_vae.priors import Prior
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
 
-# Maximum of n_components="auto", in total and per row, and the numbers for tables of numbers whose
-# correlations need more factors.
+# Maximum of n_components="auto", in total and per row, also with more columns than rows, and the
+# numbers for tables of numbers whose correlations need more factors.
 MAX_AUTO_COMPONENTS = 8
 MORE_COMPONENTS = (12, 16, 20)
-ROWS_PER_COMPONENT = 20
+ROWS_PER_COMPONENT, ROWS_PER_COMPONENT_IF_WIDE = 20, 10
 # Rows by which the number of factors is chosen, at most.
 ROWS_FOR_FACTORS = 1 << 17
 
@@ -113,7 +112,9 @@ def _choose_n_factors(vae: DensityEstimator, table: Dataset, inputs: np.ndarray)
 
     ``inputs`` are the indices of the columns that the encoder reads.
     """
-    most = max(2, table.n_weighted_rows // ROWS_PER_COMPONENT)
+    is_wide = vae.n_features_in_ > table.n_weighted_rows
+    per_component = ROWS_PER_COMPONENT_IF_WIDE if is_wide else ROWS_PER_COMPONENT
+    most = max(2, table.n_weighted_rows // per_component)
     most = min(len(inputs), vae.n_features_in_, most)
     max_factors = max(min(MAX_AUTO_COMPONENTS, most), 1)
     if vae.columns_.has_missing:
@@ -146,7 +147,7 @@ def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> Tra
     """Make the configuration of a training on a table, with or without validation rows."""
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = table.n_weighted_rows
-    if vae.early_stopping == "auto" and n_rows < MIN_ROWS_TO_VALIDATE:
+    if vae.early_stopping == "auto" and not vae._has_rows_to_validate(n_rows):
         max_iter = min(max_iter, vae._iterations_of_small_tables)
         beta = KLWeight(beta(vae.max_iter - 1))  # there is no time to warm up
     batch_size = vae.batch_size

@@ -48,6 +48,8 @@ from sklearn_vae.training.stacked import (
     threads_for_jobs,
 )
 
+# Minimum number of rows for early_stopping="auto" to set some aside, if columns are half as many.
+MIN_WIDE_ROWS_TO_VALIDATE = 40
 # Training and validation rows by number of validation rows and seed.
 Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
@@ -108,8 +110,9 @@ class VAETransformer(
     weight_decay : float, default=0.01
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
-        Whether held-out rows end the training. ``"auto"`` does so from 100 rows on; smaller tables
-        are trained for one iteration.
+        Whether held-out rows end the training. ``"auto"`` does so from 100 rows on, and from 40
+        where there is more than one column for two rows; smaller tables are trained for one
+        iteration.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=8
@@ -389,6 +392,11 @@ class VAETransformer(
             self.architecture_, self.state_dict_ = add_mask_inputs(job, self.state_dict_)
             self.optimizer_state_ = None
         return table
+
+    def _has_rows_to_validate(self, n_rows: int) -> bool:
+        # networks overfit rows of many cells at once, and few of these rows tell so
+        is_wide = n_rows >= MIN_WIDE_ROWS_TO_VALIDATE and 2 * self.n_features_in_ > n_rows
+        return is_wide or super()._has_rows_to_validate(n_rows)
 
     def _select(
         self, jobs: list[TrainingJob], results: list[TrainingResult], rows: Dataset

@@ -106,6 +106,22 @@ class Columnwise:
         least[self.is_scale_param] = np.where(is_bound, raw, NO_LEAST)
         return least
 
+    def mean_scales(self, outputs: Array, free: Array) -> Array:
+        """Standard deviations of normal columns where outputs are their means, 1 elsewhere.
+
+        Outputs are (..., n_decoder_outputs). Fixed scales count as 1.
+        """
+        xp, scales = namespace(outputs), []
+        for likelihood, params in zip(self.likelihoods, self.split(outputs, free), strict=True):
+            of_params = [xp.ones_like(part) for part in params]
+            if likelihood.scale_param is not None and not likelihood.has_fixed_scale:
+                log_scale = ops.bounded(params[likelihood.scale_param], LOG_SCALE_BOUND)
+                of_params[likelihood.scale_param - 1] = xp.exp(log_scale)  # the mean is before it
+            scales += [
+                part for part, is_decoded in zip(of_params, likelihood.depends_on_z) if is_decoded
+            ]
+        return ops.concatenate(scales)
+
     def split_params(self, params: Array) -> list[list[Array]]:
         """Split parameters (..., n_params), all of which depend on the row, by block."""
         parts = iter(ops.split(params, self._sizes))

@@ -19,6 +19,9 @@ from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.networks.mlp import MLP, FlatParameter, SkipNetwork
 from sklearn_vae.numerics.rows import aligned
 
+# Standard deviations of codes and columns below which steps of their locations are smaller.
+PRECISE = 0.1
+
 
 class StackedModule(nn.Module):
     """An encoder and a decoder whose parameters and buffers have a member axis in front."""
@@ -43,6 +46,10 @@ class StackedModule(nn.Module):
         for tensor in [*self.parameters(), *self.buffers()]:
             tensor.data = tensor.data[members]
         self.flatten()
+
+    def step_scales(self) -> Tensor | None:
+        """Return factors of the learning rate of each parameter (M, P), None if all are 1."""
+        return None
 
     # -- weights ---------------------------------------------------------------------
 
@@ -215,6 +222,31 @@ class VAE(BaseVAE, StackedModule):
         draw = partial(self.likelihood.sample, generator=generator)
         rows = self._decode_rows(z, draw, x)[..., : self.likelihood.n_columns]  # of each member
         return rows[member.to(rows.device), torch.arange(n_rows, device=rows.device)]
+
+    # -- steps of training ------------------------------------------------------------
+
+    @torch.no_grad()
+    def step_scales(self) -> Tensor | None:
+        """Return factors of the learning rate of each parameter (M, P), None if all are 1.
+
+        Locations of codes and columns have steps in proportion to their standard deviations, where
+        these are less than ``PRECISE``. Those are of the biases alone, as at the start of training.
+        """
+        code, decoded = self.encoder.linear.bias, self.decoder.linear.bias
+        of_code, of_column = torch.ones_like(code), self.likelihood.mean_scales(decoded, self.free)
+        if not self.posterior.n_variables:
+            of_code[..., : self.architecture.n_components] = self.posterior.split(code)[1].exp()
+        scales = torch.ones_like(self.flat)
+        for network, noise in ((self.encoder, of_code), (self.decoder, of_column)):
+            # powers of two: to multiply and to divide by them changes no digit
+            factor = (noise / PRECISE).clamp(max=1).log2().floor().exp2()
+            last = network.last if isinstance(network, MLP) else None
+            for weight in (network.linear.weight, network.linear.bias, last):
+                if weight is not None:
+                    first, size = self.offsets[id(weight)], weight[0].numel()
+                    of_weight = scales[:, first : first + size].view(weight.shape)
+                    of_weight.copy_(factor.expand_as(weight))
+        return scales if (scales < 1).any() else None
 
     # -- initialization ---------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class FlatAdam(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), one fused call per rate.
 
     Each member has its own learning rate; that of the weights of a wide input is limited
-    (``StackedModule.lr_spans``). Weight decay applies to the networks' weight matrices, neither to
+    (``StackedModule.lr_spans``), that of precise outputs lower (``step_scales``). Weight decay applies to the networks' weight matrices, neither to
     biases nor to the skip connection. A gradient's norm is clipped to ``max_grad_norm_ratio`` times
     its running root mean square. It has the attributes of a torch optimizer that callbacks use, but
     does not call the constructor of ``torch.optim.Optimizer``, which imports torch's compiler.
@@ -47,6 +47,7 @@ class FlatAdam(torch.optim.Optimizer):
             "weight_decay": float(self.weight_decay.max()),
         }
         self.param_groups = [{"params": list(model.parameters()), **self.defaults}]
+        self.step_scales = model.step_scales()
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
         self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
@@ -89,6 +90,8 @@ class FlatAdam(torch.optim.Optimizer):
         self.lrs, self.weight_decay = self.lrs[indices], self.weight_decay[indices]
         for name, value in self.moments.items():
             setattr(self, name, value[members])
+        if self.step_scales is not None:
+            self.step_scales = self.step_scales[members]
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
@@ -111,8 +114,8 @@ class FlatAdam(torch.optim.Optimizer):
             self._prepare_updates()
         self._clip_gradients()
         self.count.add_(self._is_active)
-        if self._decay_factors is not None:
-            self.model.flat.mul_(self._decay_factors)
+        if self._factors is not None:
+            self.model.flat.mul_(self._factors)
         for lr, tensors, counts in self._updates:
             fused_adam_(
                 *(*tensors, [], counts),
@@ -124,6 +127,8 @@ class FlatAdam(torch.optim.Optimizer):
                 amsgrad=False,
                 maximize=False,
             )
+        if self.step_scales is not None:
+            self.model.flat.mul_(self.step_scales)
 
     def _clip_gradients(self) -> None:
         """Clip each member's gradient norm; the first step has no norms to compare with."""
@@ -142,7 +147,10 @@ class FlatAdam(torch.optim.Optimizer):
         rates = self.learning_rates()
         self._is_active = torch.as_tensor(rates > 0).to(self.count)
         decays = torch.as_tensor(rates * self.weight_decay).to(self.mean)
-        self._decay_factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
+        # by weight decay, and into units of steps
+        self._factors = 1 - decays[:, None] * self.model.decays if decays.any() else None
+        if self.step_scales is not None:
+            self._factors = (1.0 if self._factors is None else self._factors) / self.step_scales
         self._updates: list[tuple[float, list[list[Tensor]], list[Tensor]]] = []
         tensors = [self.model.flat, self.model.flat_grad, self.mean, self.square]
         spans = self.model.lr_spans

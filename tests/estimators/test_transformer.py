@@ -302,3 +302,27 @@ def test_an_ensemble_refuses_further_training(n_init):
         with pytest.raises(ValueError, match="'ensemble' parameter of VAETransformer must be"):
             vae.partial_fit(moons())
         vae.fit(moons())
+
+
+@pytest.mark.parametrize("n_rows", [90, 200])
+def test_training_does_not_undo_a_precise_start(n_rows):
+    """Columns that follow from three factors up to a hundredth: a plain step is far too long."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(n_rows + 300, 3)) @ rng.normal(size=(3, 40))
+    rows += 0.01 * rng.normal(size=rows.shape)
+    train, test = rows[:n_rows], rows[n_rows:]
+    vae = VAETransformer(3, likelihood="gaussian", random_state=0).fit(train)
+
+    assert vae.score(test) > PCA(3).fit(train).score(test) - 10  # of 108; a plain step loses 41
+
+
+def test_few_wide_rows_are_not_overfitted():
+    """Of rows with more cells than the table has rows, a few that are held out end the training."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(360, 2)) @ rng.normal(size=(2, 150)) + rng.normal(size=(360, 150))
+    vae = VAETransformer(random_state=0).fit(rows[:60])
+
+    assert "val_loss" in vae.history_[0]
+    assert vae.n_components_ == 6
+    assert vae.score(rows[60:]) > PCA(6).fit(rows[:60]).score(rows[60:])
+    assert "val_loss" not in VAETransformer(random_state=0).fit(rows[:39, :6]).history_[0]

@@ -128,3 +128,36 @@ def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
     limits = torch.where(is_wide, 1.28 / 512, 1.0).double()
     n_params = model.flat.shape[1] - model.padding.shape[1]
     torch.testing.assert_close(model.flat[:, :n_params], steps.minimum(limits)[:, :n_params])
+
+
+@pytest.mark.parametrize(("noise", "is_precise"), [(0.02, True), (0.5, False)])
+def test_locations_of_precise_codes_and_columns_take_shorter_steps(
+    noise, is_precise, rng, make_model
+):
+    """By their standard deviations at the start, in tenths, as powers of two."""
+    rows = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 6))
+    rows = rows / rows.std(0) + noise * rng.standard_normal((200, 6))
+    model = make_model(rows, n_components=2)
+    ours, before = FlatAdam(model, 1e-2, 0.0, math.inf), model.flat.clone()
+    model.flat_grad.fill_(1e3)
+    ours.step()
+
+    def steps(weight):
+        first = model.offsets[id(weight)]
+        return ((before - model.flat) / 1e-2)[:, first : first + weight[0].numel()].view_as(weight)
+
+    for weight in (model.decoder.linear.weight, model.decoder.linear.bias, model.decoder.last):
+        means, scales = steps(weight).tensor_split(2, dim=-1)
+        assert (
+            torch.all(0.5 * noise / 0.1 < means)
+            if is_precise
+            else torch.allclose(means, torch.ones_like(means))
+        )
+        assert torch.all(means < 2 * noise / 0.1)
+        torch.testing.assert_close(scales, torch.ones_like(scales))
+    code = model.posterior.split(model.encoder.linear.bias)[1].exp()[0, 0]
+    of_code = steps(model.encoder.linear.bias)[0, 0]
+    expected = (code / 0.1).log2().floor().clamp(max=0).exp2()
+    torch.testing.assert_close(of_code[:2], expected.to(of_code))
+    torch.testing.assert_close(of_code[2:], torch.ones_like(of_code[2:]))
+    assert (expected < 1).all() == is_precise
