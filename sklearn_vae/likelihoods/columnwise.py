@@ -118,7 +118,9 @@ class Columnwise:
                 log_scale = ops.bounded(params[likelihood.scale_param], LOG_SCALE_BOUND)
                 of_params[likelihood.scale_param - 1] = xp.exp(log_scale)  # the mean is before it
             scales += [
-                part for part, is_decoded in zip(of_params, likelihood.depends_on_z) if is_decoded
+                part
+                for part, is_decoded in zip(of_params, likelihood.depends_on_z, strict=True)
+                if is_decoded
             ]
         return ops.concatenate(scales)
 

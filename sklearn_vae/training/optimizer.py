@@ -21,9 +21,10 @@ class FlatAdam(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), one fused call per rate.
 
     Each member has its own learning rate; that of the weights of a wide input is limited
-    (``StackedModule.lr_spans``), that of precise outputs lower (``step_scales``). Weight decay applies to the networks' weight matrices, neither to
-    biases nor to the skip connection. A gradient's norm is clipped to ``max_grad_norm_ratio`` times
-    its running root mean square. It has the attributes of a torch optimizer that callbacks use, but
+    (``StackedModule.lr_spans``), that of precise outputs lower (``step_scales``). Weight decay
+    applies to the networks' weight matrices, neither to biases nor to the skip connection. A
+    gradient's norm is clipped to ``max_grad_norm_ratio`` times its running root mean square. It
+    has the attributes of a torch optimizer that callbacks use, but
     does not call the constructor of ``torch.optim.Optimizer``, which imports torch's compiler.
     """
 
