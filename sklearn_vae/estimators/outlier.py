@@ -164,6 +164,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             hidden_layer_sizes=self.hidden_layer_sizes,
             device=self.device,
             random_state=seed,
+            n_init=1,  # a random start would need more iterations
             **{"max_iter": self.max_iter, **params},
         )
 
