@@ -240,12 +240,9 @@ class VAE(BaseVAE, StackedModule):
         for network, noise in ((self.encoder, of_code), (self.decoder, of_column)):
             # powers of two: to multiply and to divide by them changes no digit
             factor = (noise / PRECISE).clamp(max=1).log2().floor().exp2()
-            last = network.last if isinstance(network, MLP) else None
-            for weight in (network.linear.weight, network.linear.bias, last):
-                if weight is not None:
-                    first, size = self.offsets[id(weight)], weight[0].numel()
-                    of_weight = scales[:, first : first + size].view(weight.shape)
-                    of_weight.copy_(factor.expand_as(weight))
+            for weight in (*network.output_weights(), network.linear.bias):
+                first, size = self.offsets[id(weight)], weight[0].numel()
+                scales[:, first : first + size].view(weight.shape).copy_(factor)
         return scales if (scales < 1).any() else None
 
     # -- initialization ---------------------------------------------------------------

@@ -62,6 +62,10 @@ class SkipNetwork(nn.Module):
         """All parameters, in the order in which they lie in memory."""
         raise NotImplementedError
 
+    def output_weights(self) -> list[nn.Parameter]:
+        """Weights (M, n_in, n_out) whose columns are those of the output."""
+        return [self.linear.weight]
+
     def reset_parameters(self, member: int, seed: int, side: int) -> None:
         """Draw one member's weights from its seed: side 0 is the encoder, 1 the decoder."""
         raise NotImplementedError
@@ -91,6 +95,10 @@ class MLP(Perceptron, SkipNetwork):
         ]
         last = [] if self.last is None else [FlatParameter(self.last, decays=True)]
         return [*hidden, *last, *self.linear.flat_parameters()]
+
+    def output_weights(self) -> list[nn.Parameter]:
+        """Weights of the skip connection and of the last layer."""
+        return [self.linear.weight, *([] if self.last is None else [self.last])]
 
     def reset_parameters(self, member: int, seed: int, side: int) -> None:
         """Draw one member's hidden layers, each from its own random stream."""

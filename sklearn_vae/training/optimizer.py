@@ -24,8 +24,8 @@ class FlatAdam(torch.optim.Optimizer):
     (``StackedModule.lr_spans``), that of precise outputs lower (``step_scales``). Weight decay
     applies to the networks' weight matrices, neither to biases nor to the skip connection. A
     gradient's norm is clipped to ``max_grad_norm_ratio`` times its running root mean square. It
-    has the attributes of a torch optimizer that callbacks use, but
-    does not call the constructor of ``torch.optim.Optimizer``, which imports torch's compiler.
+    has the attributes of a torch optimizer that callbacks use, but does not call the constructor
+    of ``torch.optim.Optimizer``, which imports torch's compiler.
     """
 
     BETAS = (0.9, 0.999)

@@ -68,8 +68,8 @@ class LossGradient:
         is_scale = likelihood.is_scale_param[likelihood.is_decoded]
         is_frozen = members[:, None, None] & is_scale
         is_trained = torch.as_tensor(~is_frozen).to(model.flat)
-        weights = [model.decoder.linear.weight, model.decoder.last]
-        self.masks = [(cast(Tensor, w.grad), is_trained) for w in weights if w is not None]
+        weights = model.decoder.output_weights()
+        self.masks = [(cast(Tensor, weight.grad), is_trained) for weight in weights]
 
     def __call__(self, batch: Minibatch, beta: Tensor) -> Tensor:
         """Write the gradient of one batch into the model's; return the loss terms (3, M)."""
