@@ -22,8 +22,9 @@ from sklearn_vae.data.columns.numbers import (
 from sklearn_vae.data.equal_cells import find_equal_cells
 from sklearn_vae.data.fields import Field, Name, shorten, time_type
 from sklearn_vae.data.find_linear_relations import find_linear_relations
+from sklearn_vae.data.joint_evidence import find_curved, losses_of_counts, varying
 from sklearn_vae.data.linear_relations import LinearRelation, all_sources
-from sklearn_vae.data.marginals import choose_marginal
+from sklearn_vae.data.marginals import Values, choose_marginal
 from sklearn_vae.data.relations import (
     ROWS_PER_LABEL,
     ManyToOne,
@@ -37,7 +38,7 @@ from sklearn_vae.data.relations import (
 )
 from sklearn_vae.data.residuals import find_residuals
 from sklearn_vae.data.table_encoder import TableEncoder
-from sklearn_vae.data.training_column import MAX_COMPARED, N_ERRORS, ROUNDING, TrainingColumn
+from sklearn_vae.data.training_column import MAX_COMPARED, ROUNDING, TrainingColumn
 from sklearn_vae.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -53,10 +54,6 @@ from sklearn_vae.numerics.rows import spread_out
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
-
-# Columns by which counts are predicted, at most, and rows for each of them.
-MAX_REGRESSORS = 8
-ROWS_PER_REGRESSOR = 20
 
 # Classes of columns by the class of their likelihood; one-hot columns are groups of binary ones.
 COLUMNS: dict[type, type[Columns]] = {
@@ -105,6 +102,7 @@ def fit_encoder(
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns: list[Columns] = []
     counts: dict[int, TrainingColumn] = {}
+    scored: dict[int, TrainingColumn] = {}
     for j, requested in enumerate(requests):
         if j in derived:
             columns.append(_derived_column(j, X))
@@ -115,9 +113,12 @@ def fit_encoder(
         )
         if (missing := np.isnan(values)).any():
             column = column.select(~missing)
-        columns.append(fit_column(column, is_plain=is_plain))
-        if isinstance(columns[j], CountColumns) and j in free:
+        fitted = fit_column(column, is_plain=is_plain)
+        columns.append(fitted)
+        if isinstance(fitted, CountColumns) and j in free:
             counts[j] = column
+        if type(fitted) is RealColumns and fitted.has_knots[0] and j in free:
+            scored[j] = column
     for first in range(period or 0):
         alike = range(len(columns))[first::period]
         _share_scale([columns[j] for j in alike])
@@ -127,9 +128,14 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     pairs, labels = ([], []) if is_plain else _relations(columns, X, weight, others, linear)
     derived = {pair.derived for pair in pairs}
-    counts = {j: column for j, column in counts.items() if j not in derived}
-    for j, loss in _losses_of_counts(columns, X, weight, [*counts]).items():
+    counts, scored = (
+        {j: column for j, column in each.items() if j not in derived} for each in (counts, scored)
+    )
+    for j, loss in losses_of_counts(columns, X, weight, [*counts]).items():
         columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
+    may_be_plain = [j for j, column in scored.items() if not Values.of(column).has_far_values]
+    for j in find_curved(columns, X, weight, may_be_plain):
+        columns[j] = fit_column(scored[j], is_plain=True)
     numbers = [j for j in numbers if j not in derived]
     ratios = [{*each.sources} for each in linear if each.is_log and {*each.coefficients} == {-1, 1}]
     encoder = TableEncoder(
@@ -309,7 +315,7 @@ def _relations(
     """
     types = BinaryColumns, CategoricalColumns, OrdinalColumns
     classes = np.flatnonzero([type(column) in types for column in columns])
-    labels = _varying(columns, np.union1d(classes, np.array(others, dtype=int)))
+    labels = varying(columns, np.union1d(classes, np.array(others, dtype=int)))
     # a label does not follow from a code that is the same where it is lowest and highest
     low, high = (np.array([f(X[:, j]) for j in labels], int) for f in (np.nanargmin, np.nanargmax))
     followers = [
@@ -319,7 +325,7 @@ def _relations(
     pairs = find_one_to_one(X, followers, others)
     for pair in pairs:
         columns[pair.derived] = _derived_column(pair.derived, X)
-    labels = _varying(columns, labels)
+    labels = varying(columns, labels)
     parts = all_sources(linear)
     numbers = np.union1d(np.setdiff1d(labels, classes), np.array([*parts], dtype=int))
     if 0 < len(numbers) <= MAX_COMPARED:
@@ -339,93 +345,6 @@ def _relations(
 
     partial = find_partial(X, labels, classes, weight, complete, has_probability)
     return pairs, [*complete, *partial]
-
-
-def _losses_of_counts(
-    columns: list[Columns], X: np.ndarray, weight: np.ndarray, counts: list[int]
-) -> dict[int, float]:
-    """Nats per row that distributions of counts lose, given the other columns; only losses.
-
-    Given codes, the variance of a count is at least its mean, and counts are uncorrelated. Where
-    a regression on the columns that correlate most leaves less, or two counts correlate more than
-    their rates can, the loss is the divergence of normal distributions.
-    """
-    chosen = spread_out(len(X))
-    X, weight = X[chosen], weight[chosen]
-    values = X[:, counts]
-    is_known = weight @ ~np.isnan(values) >= ROWS_PER_REGRESSOR
-    is_known &= (np.nan_to_num(values) > 0).any(axis=0)
-    counts = np.array(counts)[is_known].tolist()
-    if not counts:
-        return {}
-    encoded, owners = [], []
-    for j in _varying(columns, np.arange(X.shape[1])).tolist():
-        column = columns[j]
-        x = column.take(X)
-        is_count = j in counts and isinstance(column, CountColumns)
-        possible = column.replace_unseen(x, True)
-        encoded.append(column.counts(x) if is_count else column.encode(possible))
-        owners += [j] * encoded[-1].shape[1]
-    Z, owner = np.concatenate(encoded, axis=1, dtype=np.float64), np.array(owners)
-    weights = weight[:, None] * ~np.isnan(Z)
-    tiny = np.finfo(np.float64).tiny
-    n_rows = weights.sum(axis=0) + tiny
-    mean = (weights * np.nan_to_num(Z)).sum(axis=0) / n_rows
-    Z = np.nan_to_num(Z - mean)  # means in place of missing values: correlations are smaller
-    squares = Z.T @ (weight[:, None] * Z)
-    variance = np.diag(squares) / n_rows
-    norm = np.sqrt(np.diag(squares)) + tiny
-    correlation = squares / norm / norm[:, None]
-    of_counts = np.searchsorted(owner, counts)
-    scale = np.sqrt(variance[of_counts] / mean[of_counts])
-    pairs = correlation[np.ix_(of_counts, of_counts)] * np.outer(scale, scale)
-    losses = _losses_of_pairs(pairs, np.minimum.outer(n_rows[of_counts], n_rows[of_counts]))
-    losses = losses.max(axis=1)
-    for k, i in enumerate(of_counts.tolist()):
-        others = np.flatnonzero(owner != owner[i])
-        residual = variance[i] * _fraction_left(correlation, i, others, n_rows[i])
-        ratio = min(max(residual, 1 / 12) / mean[i], 1)  # the variance of rounding errors at least
-        losses[k] = max(losses[k], -0.5 * (np.log(ratio) + 1 - ratio))
-    return {j: loss for j, loss in zip(counts, losses.tolist(), strict=True) if loss > 0}
-
-
-def _fraction_left(
-    correlation: np.ndarray, column: int, others: np.ndarray, n_rows: float
-) -> float:
-    """Fraction of a column's variance that a linear regression on other columns leaves, at most.
-
-    They are those that correlate most with it, as many as ``n_rows`` allow.
-    """
-    n_regressors = int(min(n_rows // ROWS_PER_REGRESSOR, MAX_REGRESSORS))
-    order = np.argsort(-np.abs(correlation[column, others]), kind="stable")
-    nearest = others[order[:n_regressors]]
-    with_column = correlation[nearest, column]
-    slopes = np.linalg.pinv(correlation[np.ix_(nearest, nearest)]) @ with_column
-    unbiased = (1 - slopes @ with_column) * n_rows / (n_rows - len(nearest) - 1)
-    return unbiased * (1 + N_ERRORS * np.sqrt(2 / n_rows))
-
-
-def _losses_of_pairs(covariance: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
-    """Nats that two counts lose whose rates cannot correlate so: (k, k), (k, k) -> (k, k).
-
-    Of counts over the roots of their means, Poisson variables have variances of 1 beside those of
-    their rates.
-    """
-    variance = np.diag(covariance)
-    squares = np.outer(variance, variance)
-    of_rates = np.maximum(variance * (1 + N_ERRORS * np.sqrt(2 / np.diag(n_rows))) - 1, 0)
-    error = N_ERRORS * np.sqrt((squares + covariance**2) / n_rows)
-    found = (np.abs(covariance) - error).clip(min=0)
-    np.fill_diagonal(found, 0)
-    possible = np.minimum(np.sqrt(np.outer(of_rates, of_rates)), found)
-    left = squares - possible**2
-    loss = 0.5 * np.log(left / (squares - found**2)) + (squares - possible * found) / left - 1
-    return np.where(possible < found, loss, 0.0)
-
-
-def _varying(columns: list[Columns], indices: np.ndarray) -> np.ndarray:
-    """Select columns that are neither constant nor derived: (n,)."""
-    return indices[[not isinstance(columns[j], ConstantColumns) for j in indices]]
 
 
 def _derived_column(j: int, X: np.ndarray) -> Columns:
