@@ -101,8 +101,7 @@ def fit_encoder(
     equal_cells = find_equal_cells(X, numbers, weight, linear)
     is_equal = {equal.column: equal.holds(X) for equal in equal_cells}
     columns: list[Columns] = []
-    counts: dict[int, TrainingColumn] = {}
-    scored: dict[int, TrainingColumn] = {}
+    may_change: dict[int, TrainingColumn] = {}  # columns whose distribution others may decide
     for j, requested in enumerate(requests):
         if j in derived:
             columns.append(_derived_column(j, X))
@@ -115,10 +114,9 @@ def fit_encoder(
             column = column.select(~missing)
         fitted = fit_column(column, is_plain=is_plain)
         columns.append(fitted)
-        if isinstance(fitted, CountColumns) and j in free:
-            counts[j] = column
-        if type(fitted) is RealColumns and fitted.has_knots[0] and j in free:
-            scored[j] = column
+        has_scores = type(fitted) is RealColumns and fitted.has_knots[0]
+        if j in free and (has_scores or isinstance(fitted, CountColumns)):
+            may_change[j] = column
     for first in range(period or 0):
         alike = range(len(columns))[first::period]
         _share_scale([columns[j] for j in alike])
@@ -128,14 +126,13 @@ def fit_encoder(
     others = [j for j in free if j not in is_equal.keys() | partners]
     pairs, labels = ([], []) if is_plain else _relations(columns, X, weight, others, linear)
     derived = {pair.derived for pair in pairs}
-    counts, scored = (
-        {j: column for j, column in each.items() if j not in derived} for each in (counts, scored)
-    )
-    for j, loss in losses_of_counts(columns, X, weight, [*counts]).items():
-        columns[j] = fit_column(replace(counts[j], loss_of_counts=loss))
-    may_be_plain = [j for j, column in scored.items() if not Values.of(column).has_far_values]
-    for j in find_curved(columns, X, weight, may_be_plain):
-        columns[j] = fit_column(scored[j], is_plain=True)
+    counts = [j for j in may_change if isinstance(columns[j], CountColumns)]
+    scored = [j for j in may_change if isinstance(columns[j], RealColumns)]
+    for j, loss in losses_of_counts(columns, X, weight, counts).items():
+        columns[j] = fit_column(replace(may_change[j], loss_of_counts=loss))
+    scored = [j for j in scored if not Values.of(may_change[j]).has_far_values]
+    for j in find_curved(columns, X, weight, scored):
+        columns[j] = fit_column(may_change[j], is_plain=True)
     numbers = [j for j in numbers if j not in derived]
     ratios = [{*each.sources} for each in linear if each.is_log and {*each.coefficients} == {-1, 1}]
     encoder = TableEncoder(

@@ -7,7 +7,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklearn_vae import VAEDensity, VAETransformer
 from sklearn_vae.data import fit as fit_module
-from tests.conftest import slow
 from tests.data.test_marginals import fit
 
 
@@ -88,12 +87,15 @@ def test_the_evidence_is_that_of_nearest_neighbors(scored, rng):
     np.testing.assert_array_equal(plain, sorted(expected))
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
-def test_a_curved_surface_has_a_higher_density_as_it_is(model, scored, rng):
-    """On new rows, than with normal scores."""
-    X = circle(rng, 2500)
-    estimator = model(random_state=0)
+def test_a_curved_surface_has_a_higher_density_as_it_is(model, scored):
+    """On new rows, than with normal scores: the mean of three circles."""
+    gains = []
+    for seed in range(3):
+        X = circle(np.random.default_rng(seed), 2500)
+        fit_model = model(random_state=0).fit
+        plain = fit_model(X[:1500]).score(X[1500:])
+        gains.append(plain - scored(fit_model, X[:1500]).score(X[1500:]))
 
-    gain = estimator.fit(X[:1500]).score(X[1500:]) - scored(estimator.fit, X[:1500]).score(X[1500:])
-    assert gain > 0.1
+    assert np.mean(gains) > 0.1
