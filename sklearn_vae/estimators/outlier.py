@@ -1,6 +1,7 @@
 """VAEOutlierDetector: outlier and novelty detection."""
 
 from collections.abc import Sequence
+from copy import copy
 from numbers import Real
 from typing import Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -9,7 +10,7 @@ from zlib import crc32
 import narwhals as nw
 import numpy as np
 import torch
-from sklearn.base import OutlierMixin
+from sklearn.base import OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
@@ -43,10 +44,14 @@ from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_gen
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import check_annotations, check_count, serializable
 from sklearn_vae.system import warn
+from sklearn_vae.training.dataset import split_in_halves
+from sklearn_vae.training.jobs import TrainingResult
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
 # drawn at random.
 MAX_REFERENCE_ROWS = 20_000
+# Minimum number of rows for models of two halves of them.
+MIN_ROWS_OF_HALVES = 20
 # Reference rows of detectors, of which neither pickles nor clones have a copy.
 _REFERENCES: Cache = WeakKeyDictionary()
 
@@ -68,7 +73,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         Score: ``"auto"`` of model and neighbours, best for wrong cells; ``"neighbors"`` alone,
         best for rows of another kind among the training rows; or the model's
         ``"log_likelihood"``, ``"reconstruction_probability"`` or ``"reconstruction"``.
-    n_components, hidden_layer_sizes, max_iter : default="auto", (64, 64), 40
+    n_components, hidden_layer_sizes, max_iter : default="auto", (64, 64), 20
         Size and training of the model, as of :class:`VAETransformer`. Leave them as they are.
     calibration : {None, "conformal"}, default=None
         ``"conformal"`` holds rows out, so that p-values are guaranteed; None uses all rows.
@@ -118,7 +123,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         method: str = "auto",
         n_components: int | str = "auto",
         hidden_layer_sizes: int | Sequence[int] = (64, 64),
-        max_iter: int = 40,
+        max_iter: int = 20,
         calibration: str | None = None,
         calibration_fraction: float = 0.2,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
@@ -144,29 +149,28 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _train(self, X: Rows, y: Target, sample_weight: Weights) -> None:
         check_callbacks(self)
         seed = draw_seed(self.random_state)
-        self.estimator_ = reader = self._make_model(seed)
+        self.estimator_ = reader = VAETransformer(
+            self.n_components,
+            hidden_layer_sizes=self.hidden_layer_sizes,
+            max_iter=self.max_iter,
+            device=self.device,
+            random_state=seed,
+        )
         reader._warns_of_extremes = False  # which the detector finds
         rows, weights = reader._check_rows(X, None, sample_weight, reset=True)
         calibration, reference = self._choose_rows(sample_of(rows), weights, seed)
-        self.estimator_ = self._make_model(seed, callbacks=self.callbacks, verbose=self.verbose)
+        self.estimator_ = model = clone(reader)
+        model.set_params(callbacks=self.callbacks, verbose=self.verbose)
+        model._holds_out_halves = len(reference) >= MIN_ROWS_OF_HALVES
         with self._keep_interrupted():
-            self.estimator_.fit(ValidatedRows(reference, reader))
-            self._calibrate(reference, calibration, reader)
-        if self.estimator_.interrupted_:
+            halves = model._fit(ValidatedRows(reference, reader), None, None)
+            self._calibrate(reference, calibration, self._find_folds(len(reference), halves))
+        if model.interrupted_:
             # of few rows, so that calibration takes little time
             calibration, reference = (X[spread_out(len(X), 250)] for X in (calibration, reference))
             self._calibrate(reference, calibration)
-        self.estimator_.set_params(callbacks=None)
-
-    def _make_model(self, seed: int, **params: Any) -> VAETransformer:
-        return VAETransformer(
-            self.n_components,
-            hidden_layer_sizes=self.hidden_layer_sizes,
-            device=self.device,
-            random_state=seed,
-            n_init=1,  # a random start would need more iterations
-            **{"max_iter": self.max_iter, **params},
-        )
+        model.set_params(callbacks=None)
+        del model._holds_out_halves
 
     def _choose_rows(
         self, X: np.ndarray, weights: np.ndarray | None, seed: int
@@ -194,11 +198,14 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT, rows_seed))
 
     def _calibrate(
-        self, X: np.ndarray, calibration: np.ndarray, reader: VAETransformer | None = None
+        self,
+        X: np.ndarray,
+        calibration: np.ndarray,
+        folds: Sequence[tuple[Predictor, np.ndarray]] = (),
     ) -> None:
         """Fit scorer, threshold, calibration scores and attribution baseline to reference rows X.
 
-        With ``reader``, which has validated them, models of halves show how optimistic scores are.
+        ``folds`` are models of some of the rows, which show how optimistic scores are.
         """
         model = self.estimator_
         predictor, fields = model._predictor(), model._fields
@@ -211,7 +218,6 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             likelihoods[j] = "auto"
         self.distance_encoder_ = model._fit_encoder(X, None, likelihoods, is_plain=True)
         self.reference_samples_ = X
-        folds = [] if reader is None or self.method == "neighbors" else self._fit_folds(X, reader)
         reference = ScoredRows(X, self.distance_encoder_, predictor, folds=folds)
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
@@ -236,20 +242,19 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
 
-    def _fit_folds(
-        self, X: np.ndarray, reader: VAETransformer
+    def _find_folds(
+        self, n_rows: int, results: dict[int, TrainingResult]
     ) -> list[tuple[Predictor, np.ndarray]]:
-        """Fit a model to each half of the rows: predictors, and masks of the other half."""
-        if len(X) < 20:
+        """Find the models of the halves of the rows, and the masks of all rows but theirs."""
+        model, folds = self.estimator_, []
+        if not model._holds_out_halves:
             return []
-        seed: Any = reader.random_state
-        generator = make_generator(seed, Stream.SPLIT, 2)
-        order = torch.randperm(len(X), generator=generator).numpy()
-        is_second, folds = order % 2 == 1, []
-        for is_new in (is_second, ~is_second):
-            half = self._make_model(seed, max_iter=min(self.max_iter, 10), refit=False)
-            half.fit(ValidatedRows(X[~is_new], reader))
-            folds.append((half._predictor(), is_new))
+        halves = split_in_halves(n_rows, model.seed_)
+        for half, result in zip(halves, results.values(), strict=True):
+            model_of_half, is_new = copy(model), np.ones(n_rows, dtype=bool)
+            model_of_half._set_results([result], None)
+            is_new[half.numpy()] = False
+            folds.append((model_of_half._predictor(), is_new))
         return folds
 
     # -- scores ------------------------------------------------------------------------

@@ -186,6 +186,8 @@ class VAETransformer(
     decoder_correction_: np.ndarray | None = None  # in the middle of a fit there is none yet
     code_range_: np.ndarray | None = None
     n_steps_: int
+    # Whether models of two halves of the rows are trained first, for the number of iterations.
+    _holds_out_halves: bool = False
 
     def __init__(
         self,
@@ -365,6 +367,8 @@ class VAETransformer(
             # the first member of an ensemble is the best one
             weights={name: w[:1] for name, w in self.state_dict_.items()} if is_resumed else None,
         )
+        if self._holds_out_halves and not is_partial:
+            return job.halve(table), table
         return make_starts(job, 1 if is_partial else self.n_init, ensemble=self.ensemble), table
 
     def _encode_first_rows(
@@ -404,6 +408,8 @@ class VAETransformer(
         order = np.argsort([result.loss for result in results], kind="stable")
         kept = order if self.ensemble else order[:1]
         best = [results[index] for index in kept]
+        if self._holds_out_halves:
+            return best, [jobs[0].join(results, rows, self.max_iter)]
         if not self.refit or jobs[0].valid is None:
             return best, []
         return best, [jobs[index].refit(results[index], rows) for index in kept]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_vae.data.sources import sample_rows
+from sklearn_vae.numerics.random import Stream, make_generator
 from sklearn_vae.numerics.rows import MAX_NUMBERS, spread_out
 
 # Rows that are read, or whose noise is drawn, at a time.
@@ -201,6 +202,13 @@ class Dataset:
         x = self.x.index_select(0, indices.to(self.x.device)).to(indices.device)
         weight = None if self.weight is None else self.weight[rows]
         return x.view(*rows.shape, self.x.shape[1]), weight
+
+
+def split_in_halves(n_rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw two halves of the rows at random: their indices, in order; an odd row is in neither."""
+    order = torch.randperm(n_rows, generator=make_generator(seed, Stream.SPLIT, 2))
+    n_half = n_rows // 2
+    return order[:n_half].sort().values, order[n_half : 2 * n_half].sort().values
 
 
 def _split_weights(

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import OBJECTIVES, KLWeight, Objective, Schedule
-from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.dataset import Dataset, split_in_halves
 
 # Minimum number of gradient steps in an epoch.
 MIN_STEPS = 25
@@ -117,6 +117,25 @@ class TrainingJob:
         )
         job = replace(self, config=config, train=rows, valid=None, is_refit=True)
         return replace(job, weights=result.weights, previous=result)
+
+    def halve(self, rows: Dataset) -> list[Self]:
+        """Make the jobs of two halves of the rows, each with the other one for validation.
+
+        They have half of the iterations, as they have fewer rows to learn from.
+        """
+        config = replace(self.config, max_iter=math.ceil(self.config.max_iter / 2))
+        halves = split_in_halves(len(rows), self.config.seed)
+        first, second = (rows.subset(indices) for indices in halves)
+        pairs = (first, second), (second, first)
+        return [replace(self, config=config, train=train, valid=valid) for train, valid in pairs]
+
+    def join(self, results: Sequence[TrainingResult], rows: Dataset, max_iter: int) -> Self:
+        """Make the job that trains on all rows, for as many iterations as both halves together."""
+        n_iter = np.sum([result.n_iter_per_stage for result in results], axis=0)
+        n_iter[0] -= max(n_iter.sum() - max_iter, 0)  # 1 of an odd number
+        config = replace(self.config, n_iter_per_stage=tuple(n_iter.tolist()))
+        job = replace(self, config=config, train=rows, valid=None)
+        return replace(job, is_refit=True, previous=results[0])
 
     @property
     def shape(self) -> Hashable:

@@ -108,7 +108,7 @@ def fit_detector(**params):
 FITS = {
     VAETransformer: (fit, {"max_iter": 2}, {"max_iter": 60, "n_iter_no_change": 3}),
     VAEDensity: (fit_density, {"max_iter": 2}, {"max_iter": 16}),
-    VAEOutlierDetector: (fit_detector, {"max_iter": 2}, {}),
+    VAEOutlierDetector: (fit_detector, {"max_iter": 4}, {}),
 }
 
 

@@ -38,6 +38,33 @@ def test_a_refit_trains_on_all_rows_for_the_best_number_of_iterations():
     assert result.n_steps == 4 * len(result.history)
 
 
+def test_halves_are_held_out_of_each_other_and_all_rows_have_the_iterations_of_both():
+    rows = make_rows().subset(torch.arange(59))  # an odd one is in neither
+    job = make_job(rows, n_valid=0, max_iter=7)
+    halves = job.halve(rows)
+    first, second = halves
+    results = train(halves, verbose=0)
+    joined = job.join(results, rows, 7)
+    (result,) = train([joined], verbose=0)
+    n_iter = sum(joined.config.n_iter_per_stage)
+
+    assert n_iter <= 7
+    at_most = 2 * np.array([each.n_iter_per_stage for each in results]).mean(axis=0)
+    assert (joined.config.n_iter_per_stage <= at_most).all()
+    assert first.train is second.valid
+    assert second.train is first.valid
+    seen = torch.cat([half.train.indices() for half in halves])
+    assert len(first.train) == len(second.train) == 29
+    assert len(seen.unique()) == 58
+    assert [half.config.max_iter for half in halves] == [4, 4]
+    assert first.shape == second.shape  # trained in one stacked model
+    assert joined.train is rows
+    assert joined.valid is None
+    assert [len(each.history) for each in results] == [4, 4]
+    assert len(result.history) == 4 + n_iter
+    assert [record["refit"] for record in result.history] == [False] * 4 + [True] * n_iter
+
+
 def test_a_long_training_goes_on_where_it_ended_on_all_rows():
     """With its weights, a smaller learning rate and the last beta, for a fifth as long."""
     rows = make_rows()
