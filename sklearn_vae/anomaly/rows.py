@@ -30,6 +30,8 @@ CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
 # detector rounds by the batch, and in its ``fit_transform`` in another way than later.
 MAX_ROUNDING = {4: 1e-5, 8: 1e-12}
 MISSING = -1e6  # number of these ranges in the place of a missing value
+# Models that were fitted to some of the rows, and the masks (n,) of all others.
+Folds = Sequence[tuple["Predictor", np.ndarray]]
 
 
 @dataclass(eq=False, repr=False)
@@ -41,8 +43,7 @@ class ScoredRows:
     model: "Predictor"
     # by default the rows themselves
     reference: "ScoredRows" = None  # type: ignore[assignment]
-    # models that were fitted to some of the reference rows, and the masks (n,) of all others
-    folds: Sequence[tuple["Predictor", np.ndarray]] = field(default=(), kw_only=True)
+    folds: "Folds" = field(default=(), kw_only=True)
     # whether a row that equals a reference row is another row, not that one
     are_new: bool = field(default=False, kw_only=True)
     rounding: float = field(default=MAX_ROUNDING[8], kw_only=True)

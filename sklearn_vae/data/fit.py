@@ -127,9 +127,9 @@ def fit_encoder(
     pairs, labels = ([], []) if is_plain else _relations(columns, X, weight, others, linear)
     derived = {pair.derived for pair in pairs}
     counts = [j for j in may_change if isinstance(columns[j], CountColumns)]
-    scored = [j for j in may_change if isinstance(columns[j], RealColumns)]
     for j, loss in losses_of_counts(columns, X, weight, counts).items():
         columns[j] = fit_column(replace(may_change[j], loss_of_counts=loss))
+    scored = [j for j in may_change if j not in counts]
     scored = [j for j in scored if not Values.of(may_change[j]).has_far_values]
     for j in find_curved(columns, X, weight, scored):
         columns[j] = fit_column(may_change[j], is_plain=True)

@@ -50,8 +50,8 @@ def losses_of_counts(
     of_counts = np.searchsorted(owner, counts)
     scale = np.sqrt(variance[of_counts] / mean[of_counts])
     pairs = correlation[np.ix_(of_counts, of_counts)] * np.outer(scale, scale)
-    losses = _losses_of_pairs(pairs, np.minimum.outer(n_rows[of_counts], n_rows[of_counts]))
-    losses = losses.max(axis=1)
+    smaller = np.minimum.outer(n_rows[of_counts], n_rows[of_counts])
+    losses = _losses_of_pairs(pairs, smaller).max(axis=1)
     for k, i in enumerate(of_counts.tolist()):
         others = np.flatnonzero(owner != owner[i])
         residual = variance[i] * _fraction_left(correlation, i, others, n_rows[i])

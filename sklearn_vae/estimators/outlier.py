@@ -27,7 +27,7 @@ from sklearn_vae.anomaly.calibration import (
     conformal_threshold,
     margins,
 )
-from sklearn_vae.anomaly.rows import ScoredRows, is_symmetric_as_logarithms
+from sklearn_vae.anomaly.rows import Folds, ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import METHODS, Scorer, find_scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
 from sklearn_vae.data.columns.numbers import PositiveColumns
@@ -38,13 +38,12 @@ from sklearn_vae.estimators.base import MIN_ROWS, Cache, cached
 from sklearn_vae.estimators.checks import CONSTRAINTS, check_callbacks, column_indices
 from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import check_annotations, check_count, serializable
 from sklearn_vae.system import warn
-from sklearn_vae.training.dataset import split_in_halves
+from sklearn_vae.training.dataset import draw_halves
 from sklearn_vae.training.jobs import TrainingResult
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
@@ -197,12 +196,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         rows_seed = crc32(np.nan_to_num(X).tobytes())
         return _draw(X, n_calibration, make_generator(seed, Stream.SPLIT, rows_seed))
 
-    def _calibrate(
-        self,
-        X: np.ndarray,
-        calibration: np.ndarray,
-        folds: Sequence[tuple[Predictor, np.ndarray]] = (),
-    ) -> None:
+    def _calibrate(self, X: np.ndarray, calibration: np.ndarray, folds: Folds = ()) -> None:
         """Fit scorer, threshold, calibration scores and attribution baseline to reference rows X.
 
         ``folds`` are models of some of the rows, which show how optimistic scores are.
@@ -222,12 +216,11 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         has_classes = len(reference.class_columns) > 0
         scorer = find_scorer(self.method, novelty=self.novelty, has_classes=has_classes)
         self.scorer_, anomaly_scores = scorer.fit_score(reference)
-        scores = -anomaly_scores
         default = 0.05 if self.novelty else 0.1
         contamination = default if self.contamination == "auto" else float(self.contamination)
         if not len(calibration):
-            self.calibration_scores_ = np.sort(scores)
-            self.offset_ = float(np.quantile(scores, contamination))
+            self.calibration_scores_ = np.sort(-anomaly_scores)
+            self.offset_ = float(np.quantile(self.calibration_scores_, contamination))
         else:
             rows = reference.match(calibration, fields, may_be_new=bool(self.novelty))
             self.calibration_scores_ = np.sort(self._scores(rows))
@@ -242,19 +235,16 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.offset_ = conformal_threshold(self.calibration_scores_, contamination)
         self.attribution_baseline_ = AttributionBaseline.fit(reference, anomaly_scores)
 
-    def _find_folds(
-        self, n_rows: int, results: dict[int, TrainingResult]
-    ) -> list[tuple[Predictor, np.ndarray]]:
+    def _find_folds(self, n_rows: int, results: dict[int, TrainingResult]) -> Folds:
         """Find the models of the halves of the rows, and the masks of all rows but theirs."""
         model, folds = self.estimator_, []
         if not model._holds_out_halves:
-            return []
-        halves = split_in_halves(n_rows, model.seed_)
+            return ()
+        halves = draw_halves(n_rows, model.seed_)
         for half, result in zip(halves, results.values(), strict=True):
-            model_of_half, is_new = copy(model), np.ones(n_rows, dtype=bool)
+            model_of_half = copy(model)
             model_of_half._set_results([result], None)
-            is_new[half.numpy()] = False
-            folds.append((model_of_half._predictor(), is_new))
+            folds.append((model_of_half._predictor(), ~np.isin(np.arange(n_rows), half)))
         return folds
 
     # -- scores ------------------------------------------------------------------------

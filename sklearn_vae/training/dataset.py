@@ -204,7 +204,7 @@ class Dataset:
         return x.view(*rows.shape, self.x.shape[1]), weight
 
 
-def split_in_halves(n_rows: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_halves(n_rows: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw two halves of the rows at random: their indices, in order; an odd row is in neither."""
     order = torch.randperm(n_rows, generator=make_generator(seed, Stream.SPLIT, 2))
     n_half = n_rows // 2

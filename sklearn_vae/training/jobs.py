@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.objectives import OBJECTIVES, KLWeight, Objective, Schedule
-from sklearn_vae.training.dataset import Dataset, split_in_halves
+from sklearn_vae.training.dataset import Dataset, draw_halves
 
 # Minimum number of gradient steps in an epoch.
 MIN_STEPS = 25
@@ -124,8 +124,7 @@ class TrainingJob:
         They have half of the iterations, as they have fewer rows to learn from.
         """
         config = replace(self.config, max_iter=math.ceil(self.config.max_iter / 2))
-        halves = split_in_halves(len(rows), self.config.seed)
-        first, second = (rows.subset(indices) for indices in halves)
+        first, second = (rows.subset(half) for half in draw_halves(len(rows), self.config.seed))
         pairs = (first, second), (second, first)
         return [replace(self, config=config, train=train, valid=valid) for train, valid in pairs]
 
