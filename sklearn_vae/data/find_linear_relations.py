@@ -97,6 +97,7 @@ class _Search:
         self.mean = linked.sum(axis=0) / max(len(linked), 1)
         self.Z = (linked - self.mean) / self.scale
         low, high = (f(X[:, self.columns], axis=0) for f in (np.nanmin, np.nanmax))
+        self.limits = np.stack([low, high], axis=1).astype(np.float64)
         self.signs = (low >= 0).astype(int) - ((high <= 0) & (low < 0))
         self.units = cache(self._read)
         self.fraction_common = cache(self._fraction_common)
@@ -257,6 +258,7 @@ class _Search:
             np.atleast_2d(np.cov(linked.T)),
             self.signs[[*sources, derived]],
             *units,
+            self.limits[derived],
         )
         tolerance = relation.tolerance(self.rows)
         if self.is_log:

@@ -40,6 +40,7 @@ class LinearRelation:
     decimals: int  # of derived values, -1 if there are more
     width: float  # their step, or rounding error: values up to half of it from the function's agree
     scale: float  # standard deviation of derived values
+    limits: Annotated[np.ndarray, "f", 2]  # the least and the largest of them
     draws_ties: bool = False  # whether samples in the middle of two steps are either one
 
     def check(self) -> None:
@@ -97,6 +98,11 @@ class LinearRelation:
     def agrees(self, X: np.ndarray, doubt: np.ndarray | float = 0.0) -> np.ndarray:
         """Find rows in which the relation holds, but for rounding and the ``doubt``: (n,)."""
         return np.abs(X[:, self.derived] - self.predict(X)) <= self.tolerance(X) + doubt
+
+    def is_beyond(self, X: np.ndarray) -> np.ndarray:
+        """Find rows whose derived value is less or larger than all in ``fit``: (n, d) -> (n,)."""
+        low, high = self.limits
+        return (X[:, self.derived] < low - self.width) | (X[:, self.derived] > high + self.width)
 
     @np.errstate(all="ignore")
     def tolerance(self, X: np.ndarray) -> np.ndarray:

@@ -285,9 +285,11 @@ class TableEncoder(ColumnGroups):
     def are_broken(self, X: np.ndarray, *, is_partial: bool = False) -> np.ndarray:
         """Find rows out of order or with a label of another code: (n, n_features) -> (n,).
 
-        With ``is_partial``, only labels of some codes count.
+        With ``is_partial``, labels of some codes count, and derived numbers beyond those in fit.
         """
         is_broken = np.zeros(len(X), bool) if is_partial else self.orders.are_broken(X)
+        for relation in self.linear_relations if is_partial else ():
+            is_broken |= relation.is_beyond(X)
         for each in self.many_to_one:
             if each.is_partial or not is_partial:
                 is_broken |= each.is_contradicted(X)

@@ -141,7 +141,7 @@ class TorchModel(FittedModel):
     ) -> np.ndarray:
         """Draw rows of X and y such that all relations hold, or as the model has them: (n, d).
 
-        They are drawn again where labels of some codes are others.
+        They are drawn again where labels of some codes are others, or derived numbers too far.
         """
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
         of_levels = np.random.default_rng(stream_seed(seed, Stream.LEVELS))

@@ -178,6 +178,23 @@ def test_derived_values_keep_their_sign(make, model):
     assert (np.abs((sample < low).mean(axis=0) - 0.1) < 0.08).all()
 
 
+@pytest.mark.parametrize("model", [VAETransformer, VAEDensity])
+def test_samples_of_derived_values_are_none_that_are_far_from_all(model, rng):
+    """Of a turnout in percent: as of other columns, within a step of the values in fit."""
+    registered = np.exp(rng.normal(7, 1, 300)).round() + 50
+    votes = rng.binomial(registered.astype(int), rng.beta(6, 1.5, 300).clip(0.2, 0.98))
+    X = np.column_stack([registered, votes, (100 * votes / registered).round(2)])
+    estimator = model(random_state=0).fit(X)
+    samples = estimator.sample(2000)
+    (relation,) = estimator.columns_.linear_relations
+
+    assert relation.derived == 2
+    assert np.abs(samples[:, 2] - 100 * samples[:, 1] / samples[:, 0]).max() < 0.0051
+    assert samples[:, 2].min() >= X[:, 2].min() - 0.011
+    assert samples[:, 2].max() <= X[:, 2].max() + 0.011
+    assert np.std(samples[:, 2]) > 0.8 * np.std(X[:, 2])
+
+
 def test_a_small_movement_between_two_large_stocks_is_not_derived(rng):
     """As their difference, it would have the errors of both."""
     before = rng.poisson(np.exp(rng.normal(3.5, 0.8, 600)))
