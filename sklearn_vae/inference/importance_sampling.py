@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sklearn_vae.inference.laplace import JointDensity, NormalProposal, near_modes
+from sklearn_vae.inference.laplace import JointDensity, NormalProposal, find_modes
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.array_api import Array, namespace
 from sklearn_vae.numerics.rows import batches
@@ -239,7 +239,7 @@ def add_modes(sampler: ImportanceSampler, noise: Array, number: int, of_prior: A
     n_starts = starts.shape[1]
     flat = starts.reshape(n_members, n_starts * n_rows, n_latent)
     target, repeated = sampler.target, xp.tile(row, (n_starts,))
-    modes, local = near_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
+    modes, local = find_modes(lambda z, rows: target.expand(z, repeated[rows]), flat)
     has_proposal = xp.zeros_like(starts[..., 0], dtype=bool)
     for _, proposal in sampler.proposals:
         if proposal:
