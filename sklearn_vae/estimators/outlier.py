@@ -238,8 +238,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     def _find_folds(self, n_rows: int, results: dict[int, TrainingResult]) -> Folds:
         """Find the models of the halves of the rows, and the masks of all rows but theirs."""
         model, folds = self.estimator_, []
-        if not model._holds_out_halves:
-            return ()
+        if self.method == "neighbors" or not model._holds_out_halves:
+            return ()  # no score by the model is corrected
         halves = draw_halves(n_rows, model.seed_)
         for half, result in zip(halves, results.values(), strict=True):
             model_of_half = copy(model)
