@@ -72,7 +72,7 @@ class ModelScore(Scorer):
         differences, levels = [], (0.1, 0.3, 0.5, 0.7, 0.9)
         for model, is_new in rows.folds:
             scores_of_parts = (
-                score_in_batches(self.score_as_new, part.select(spread_out(len(part), 500)))
+                score_in_batches(self.score_as_new, part.select(spread_out(len(part), 250)))
                 for part in rows.split(model, is_new)
             )
             new, old = (np.quantile(part, levels) for part in scores_of_parts)

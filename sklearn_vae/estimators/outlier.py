@@ -243,7 +243,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         halves = draw_halves(n_rows, model.seed_)
         for half, result in zip(halves, results.values(), strict=True):
             model_of_half = copy(model)
-            model_of_half._set_results([result], None)
+            model_of_half.state_dict_ = result.weights
             folds.append((model_of_half._predictor(), ~np.isin(np.arange(n_rows), half)))
         return folds
 

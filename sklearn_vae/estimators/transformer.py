@@ -409,7 +409,7 @@ class VAETransformer(
         kept = order if self.ensemble else order[:1]
         best = [results[index] for index in kept]
         if self._holds_out_halves:
-            return best, [jobs[0].join(results, rows, self.max_iter)]
+            return best, [jobs[0].join(results, rows)]
         if not self.refit or jobs[0].valid is None:
             return best, []
         return best, [jobs[index].refit(results[index], rows) for index in kept]

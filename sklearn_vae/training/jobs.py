@@ -123,18 +123,24 @@ class TrainingJob:
 
         They have half of the iterations, as they have fewer rows to learn from.
         """
-        config = replace(self.config, max_iter=math.ceil(self.config.max_iter / 2))
+        config = replace(self.config, max_iter=max(self.config.max_iter // 2, 1))
         first, second = (rows.subset(half) for half in draw_halves(len(rows), self.config.seed))
         pairs = (first, second), (second, first)
         return [replace(self, config=config, train=train, valid=valid) for train, valid in pairs]
 
-    def join(self, results: Sequence[TrainingResult], rows: Dataset, max_iter: int) -> Self:
-        """Make the job that trains on all rows, for as many iterations as both halves together."""
-        n_iter = np.sum([result.n_iter_per_stage for result in results], axis=0)
-        n_iter[0] -= max(n_iter.sum() - max_iter, 0)  # 1 of an odd number
+    def join(self, results: Sequence[TrainingResult], rows: Dataset) -> Self:
+        """Make the job that trains on all rows, for as many iterations as both halves together.
+
+        Of many, the better half's are its first ones; a start soon after the initialization gains
+        more by all rows.
+        """
+        first, second = sorted(results, key=lambda result: result.loss)
+        n_first, n_iter = (np.array(each.n_iter_per_stage) for each in (first, second))
+        is_long = n_first.sum() + n_iter.sum() >= self.config.max_iter
+        n_iter += 0 if is_long else n_first
         config = replace(self.config, n_iter_per_stage=tuple(n_iter.tolist()))
-        job = replace(self, config=config, train=rows, valid=None)
-        return replace(job, is_refit=True, previous=results[0])
+        job = replace(self, config=config, train=rows, valid=None, is_refit=True, previous=first)
+        return replace(job, weights=first.weights if is_long else None)
 
     @property
     def shape(self) -> Hashable:
