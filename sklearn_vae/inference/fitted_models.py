@@ -20,8 +20,14 @@ from sklearn_vae.models.base import ArrayVAE
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.numerics.array_api import Array
 from sklearn_vae.numerics.random import Stream, sobol_normal, stream_seed
-from sklearn_vae.numerics.rows import batches, rows_in_cache, rows_in_memory, spread_rows
-from sklearn_vae.system import advance, one_thread
+from sklearn_vae.numerics.rows import (
+    ROWS_AT_A_TIME,
+    batches,
+    rows_in_cache,
+    rows_in_memory,
+    spread_rows,
+)
+from sklearn_vae.system import advance, one_thread, uncounted
 
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
@@ -106,11 +112,14 @@ class FittedModel:
         ``scrambling`` is the index of the set of Sobol points, options are those of
         ``log_evidence``.
         """
-        function = partial(self.log_evidence, **options)
-        log_p = self.map(function, X, n_draws=n_draws, scrambling=scrambling)
+        log_p = self.log_evidences(X, n_draws=n_draws, scrambling=scrambling, **options)
         for rows in batches(len(X), self.rows_per_chunk()):
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
         return log_p
+
+    def log_evidences(self, X: np.ndarray, **options: Any) -> np.ndarray:
+        """Log-density of rows in nats of the encoded units: (n, d) -> (n,)."""
+        return self.map(self.log_evidence, X, **options)
 
     def impute(self, X: np.ndarray, n_draws: int, is_rounded: np.ndarray) -> np.ndarray:
         """Replace missing values by their mean, or likeliest class: (n, n_features).
@@ -224,6 +233,19 @@ class FittedVAE(FittedModel):
         return backend.map(
             function, X, n_rows, lambda rows: encode(rows)[None].repeat(n_members, axis=0)
         )
+
+    def log_evidences(self, X: np.ndarray, *, refines: bool = True, **options: Any) -> np.ndarray:
+        """Log-density of rows in nats of the encoded units: (n, d) -> (n,)."""
+        parts = [np.zeros(0)]
+        for batch in batches(len(X), ROWS_AT_A_TIME):
+            rows = X[batch]
+            log_p = self.map(partial(self.log_evidence, refines=refines), rows, **options)
+            if len(poor := np.flatnonzero(np.isnan(log_p))):
+                refined = partial(self.log_evidence, is_refined=True)
+                with uncounted():
+                    log_p[poor] = self.map(refined, rows[poor], **options)
+            parts.append(log_p)
+        return np.concatenate(parts)
 
     def codes(self, X: np.ndarray) -> np.ndarray:
         """Codes of rows by the first member: (n, n_features) -> (n, l)."""

@@ -7,8 +7,10 @@ encoder's mean, from a wider one and from the prior. All rows share the same Sob
 uneven weights, and those with missing values, get Laplace approximations at further modes.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 from sklearn_vae.inference.importance_sampling import (
@@ -75,55 +77,60 @@ class Points(NamedTuple):
         return self.map(lambda draws: draws[..., -n_dims:])
 
 
-def log_density(model: BaseVAE, x: Array, points: Points, *, refines: bool = True) -> Array:
+def log_density(
+    model: BaseVAE, x: Array, points: Points, *, refines: bool = True, is_refined: bool = False
+) -> Array:
     """Log p(x) in nats, of the average of the members' densities: (M, B, n) -> (B,).
 
-    Without ``refines``, rows with uneven weights get no further draws: for ranks.
+    With ``refines`` it is NaN of rows with uneven weights or missing values, which are to be
+    computed with ``is_refined``: those of many batches together. Without, as for ranks, the first
+    draws are enough.
     """
+    if model.architecture.n_codes:
+        return ops.log_mean_exp(all_codes(model, x).log_weight.logsumexp(1), 0)
     xp, log_p = namespace(x), ops.zeros(x.shape[1:2], x)
     # rows with missing values get further proposals, unless the encoder has learned from such rows
     is_incomplete = xp.isnan(x).any(-1).any(0) & (not model.architecture.variable_length)
-    for mask in (~is_incomplete, is_incomplete):
+    n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
+    is_vague = (2 * n_observed <= points.first.shape[-1]) & (not model.decodes_per_row)
+    for incomplete, vague in product((False, True), repeat=2):
+        # of rows without values the density is 1, but draws err
+        mask = (is_incomplete == incomplete) & (is_vague == vague) & (n_observed > 0)
         (rows,) = xp.where(mask)
-        if len(rows):
-            evidence = log_evidence(model, ops.take(x, rows, 1), points, refines=refines)
-            log_p[rows] = ops.log_mean_exp(evidence, 0)
+        if not len(rows):
+            continue
+        chosen = ops.take(x, rows, 1)
+        if is_refined:
+            log_p[rows] = ops.log_mean_exp(refined_log_evidence(model, chosen, points, vague), 0)
+        elif refines and incomplete:
+            log_p[rows] = math.nan
+        else:
+            log_p[rows] = ops.log_mean_exp(log_evidence(model, chosen, points, refines), 0)
     return log_p
 
 
-def log_evidence(model: BaseVAE, x: Array, points: Points, *, refines: bool = True) -> Array:
-    """Log p(x) in nats, of rows whose missing values are NaN: (M, B).
+def log_evidence(model: BaseVAE, x: Array, points: Points, refines: bool) -> Array:
+    """Log p(x) in nats by importance sampling [1]_, of few draws: (M, B).
 
-    It is a sum over one-hot codes, and estimated by importance sampling [1]_ of real numbers.
+    With ``refines`` it is NaN where weights are uneven.
 
     References
     ----------
     .. [1] Y. Burda, R. Grosse and R. Salakhutdinov, "Importance Weighted Autoencoders",
        ICLR 2016.
     """
-    if model.architecture.n_codes:
-        return all_codes(model, x).log_weight.logsumexp(1)
-    xp, first = namespace(x), FirstSampler(model, x, points)
-    sampler = first.of(ops.arange(x.shape[1], x), has_few=True)
-    log_p, is_poor = sampler.log_evidence(), _is_poor(sampler, model, x) & refines
-    add = partial(add_modes, of_prior=first.of_prior)
-    n_observed = model.likelihood.observed(x[0, :, : model.likelihood.n_columns]).sum(-1)
-    is_vague = 2 * n_observed <= first.of_prior.shape[-1]
-    if model.decodes_per_row:
-        is_vague = xp.zeros_like(is_vague)
-    for vague in (False, True):
-        (rows,) = xp.where(is_poor & (is_vague == vague))
-        if not len(rows):
-            continue
-        sampler = first.of(rows, vague=vague)
-        log_p[:, rows] = sampler.log_evidence()
-        chosen = ops.take(x, rows, 1)
-        still_poor = _is_poor(sampler, model, chosen, refines_incomplete=not vague)
-        for index, refined in refine(sampler, still_poor, points.further, add):
-            log_p[:, rows[index]] = refined.log_evidence()
-    # of rows without values the density is 1, but draws err
-    is_empty = xp.isnan(x[..., : model.likelihood.n_columns]).all(-1)
-    return xp.where(is_empty, 0.0, log_p)
+    sampler = FirstSampler(model, x, points).of(ops.arange(x.shape[1], x), has_few=True)
+    log_p = sampler.log_evidence()
+    return namespace(x).where(sampler.is_uneven().any(0), math.nan, log_p) if refines else log_p
+
+
+def refined_log_evidence(model: BaseVAE, x: Array, points: Points, vague: bool) -> Array:
+    """Log p(x) in nats, with further draws and proposals, of rows ``vague`` or not: (M, B)."""
+    samplers = _samplers(model, x, points, refines_incomplete=not vague, vague=vague)
+    log_p = next(samplers)[1].log_evidence()
+    for rows, refined in samplers:
+        log_p[:, rows] = refined.log_evidence()
+    return log_p
 
 
 def sample_posterior(
@@ -135,14 +142,27 @@ def sample_posterior(
     """
     if model.architecture.n_codes:
         return all_codes(model, x)
-    first = FirstSampler(model, x, points)
-    sampler = first.of(ops.arange(x.shape[1], x))
-    is_poor = _is_poor(sampler, model, x, refines_incomplete=refines_incomplete)
+    samplers = _samplers(model, x, points, refines_incomplete=refines_incomplete)
+    _, sampler = next(samplers)
     codes = WeightedCodes(sampler.z, sampler.log_weight)
-    add = partial(add_modes, of_prior=first.of_prior)
-    for rows, refined in refine(sampler, is_poor, points.further, add):
+    for rows, refined in samplers:
         codes = codes.replaced(rows, refined.z, refined.log_weight)
     return codes
+
+
+def _samplers(
+    model: BaseVAE, x: Array, points: Points, *, refines_incomplete: bool, vague: bool = False
+) -> Iterator[tuple[Array, ImportanceSampler]]:
+    """Yield indices of rows and their sampler: of all, and then of those that are refined."""
+    first, rows = FirstSampler(model, x, points), ops.arange(x.shape[1], x)
+    sampler = first.of(rows, vague=vague)
+    yield rows, sampler
+    is_poor = sampler.is_uneven().any(0)
+    # an encoder of rows of variable length has learned from rows with NaN, others may not have
+    if refines_incomplete and not model.architecture.variable_length:
+        is_poor = is_poor | namespace(x).isnan(x).any(-1).any(0)
+    add = partial(add_modes, of_prior=first.of_prior)
+    yield from refine(sampler, is_poor, points.further, add)
 
 
 def all_codes(model: BaseVAE, x: Array) -> WeightedCodes:
@@ -215,14 +235,3 @@ class FirstSampler:
             n_prior = -(-n_prior // PRIOR_ONE_IN)
         sampler.add(of_prior=self.of_vague if vague else self.of_prior[:, :n_prior])
         return sampler
-
-
-def _is_poor(
-    sampler: ImportanceSampler, model: BaseVAE, x: Array, *, refines_incomplete: bool = True
-) -> Array:
-    """Mask of the rows that need further proposals: (B,)."""
-    is_poor = sampler.is_uneven().any(0)
-    # an encoder of rows of variable length has learned from rows with NaN, others may not have
-    if refines_incomplete and not model.architecture.variable_length:
-        is_poor = is_poor | namespace(x).isnan(x).any(-1).any(0)
-    return is_poor
