@@ -146,8 +146,8 @@ def test_the_first_fit_imports_no_pictures_and_no_compiler():
     """
     code = (
         "import sys, numpy as np; from sklearn_vae import VAETransformer;"
-        "X = np.random.default_rng(0).integers(0, 4, (150, 3));"
-        "VAETransformer(max_iter=1).fit(X + np.random.rand(150, 3));"
+        "X = np.random.default_rng(0).integers(0, 4, (60, 3));"
+        "VAETransformer(max_iter=1).fit(X + np.random.rand(60, 3));"
         "likelihood = ['ordinal', 'poisson', 'categorical'];"
         "VAETransformer(1, likelihood=likelihood, max_iter=1).fit(X).score(X);"
         "print([m for m in ('matplotlib', 'polars', 'torch._dynamo', 'sympy') if m in sys.modules])"

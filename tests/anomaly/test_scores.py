@@ -15,7 +15,7 @@ from sklearn_vae.anomaly.scores import (
     ReconstructionProbability,
 )
 from sklearn_vae.inference.log_density import SCORE_DRAWS
-from tests.conftest import reread, reread_part
+from tests.conftest import reread, reread_part, slow
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_model_of_zero_weights_reconstructs_column_means(wine, model):
     np.testing.assert_allclose(scores, expected)
 
 
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("novelty", [*slow(False), True])
 def test_log_likelihoods_of_new_rows_are_the_models(wine, novelty):
     """In nats and X's units; the mean of log p(x|z) less the KL is no more."""
     train, new = wine[::2], wine[1::2]

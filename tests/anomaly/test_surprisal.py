@@ -13,7 +13,7 @@ from sklearn_vae.anomaly import rows as scored_rows
 from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import ClassSurprisal
 from sklearn_vae.numerics.rows import spread_out
-from tests.conftest import reread
+from tests.conftest import reread, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -68,7 +68,7 @@ def test_categories_have_no_normal_scores(passengers):
     )
 
 
-def make_table(n_rows=90, seed=0):
+def make_table(n_rows=60, seed=0):
     """A number, a class that depends on it, another class, and a truth value; some are missing."""
     rng = np.random.default_rng(seed)
     size = rng.normal(size=n_rows)
@@ -101,13 +101,10 @@ def grouped(table, reference):
 
 def surprisal(row, others, by, column, levels):
     """Of the row's class in a group of other rows."""
-    classes = [*levels, "new"]
-    own = row[column] if row[column] in levels else "new"
-    counts = others[column].value_counts().reindex(classes, fill_value=0)
-    frequency = (counts + 1 / len(classes)) / (len(others) + 1)
-    counts = others.loc[others[by] == row[by], column].value_counts()
-    p = (counts.reindex(classes, fill_value=0) + frequency) / (counts.sum() + 1)
-    return -np.log(p[own])
+    is_own = others[column].to_numpy() == (row[column] if row[column] in levels else "new")
+    is_alike = others[by].to_numpy() == row[by]
+    frequency = (is_own.sum() + 1 / (len(levels) + 1)) / (len(others) + 1)
+    return -np.log(((is_own & is_alike).sum() + frequency) / (is_alike.sum() + 1))
 
 
 def scores_by_loops(rows, reference, indices, *, are_same):
@@ -129,7 +126,7 @@ def scores_by_loops(rows, reference, indices, *, are_same):
     return scores
 
 
-@pytest.mark.parametrize("max_reference", [2000, 40])
+@pytest.mark.parametrize("max_reference", [2000, 30])
 def test_scores_are_those_of_loops(fitted, monkeypatch, max_reference):
     """Of reference rows without themselves, and of new rows with unseen and missing classes."""
     monkeypatch.setattr(scored_rows, "MAX_REFERENCE", max_reference)
@@ -160,7 +157,7 @@ def test_a_table_of_equal_rows_has_no_surprises():
     assert detector.score_samples(equal).argmin() == 30
 
 
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("novelty", [True, *slow(False)])
 def test_a_broken_rule_is_first_whatever_else_the_table_holds(novelty):
     """Four of 400 products have the category of another one, beside numbers and other classes.
 
@@ -191,9 +188,9 @@ def test_classes_that_say_nothing_do_not_hide_wrong_numbers(method, least):
     table.loc[:7, "weight"] = 2.2 * table.loc[:7, "weight"] + 4
     for name in "abcd":
         table[name] = rng.choice(["x", "y", "z"], 400, p=[0.6, 0.35, 0.05])
-    scores = VAEOutlierDetector(method=method, random_state=0).fit(table).score_samples(table)
+    detector = VAEOutlierDetector(method=method, max_iter=10, random_state=0).fit(table)
 
-    assert average_precision_score(np.arange(400) < 8, -scores) > least
+    assert average_precision_score(np.arange(400) < 8, -detector.score_samples(table)) > least
 
 
 def test_columns_of_many_classes_are_left_out():

@@ -39,7 +39,7 @@ def fitted(request):
     return request.param().fit(X), X
 
 
-@pytest.mark.parametrize("decimals", [None, 2])
+@pytest.mark.parametrize("decimals", [*slow(None), 2])
 @pytest.mark.parametrize("share", [0.05, 0.5])
 @pytest.mark.parametrize("make", [density, transformer])
 def test_samples_are_equal_as_often_as_rows(make, share, decimals):
@@ -79,7 +79,7 @@ def test_densities_integrate_to_one(fitted):
     """The density of other numbers, and the probability of the equal one."""
     model, X = fitted
     for row in X[:1]:
-        grid = np.exp(np.linspace(-6, 6, 1001)) * row[B]
+        grid = np.exp(np.linspace(-6, 6, 501)) * row[B]
         rows = np.tile(row, (len(grid), 1))
         rows[:, A] = grid
         log_p = model.score_samples(rows, columns=[A], given=[B, C])
@@ -96,7 +96,7 @@ def test_densities_of_recorded_values_integrate_to_one():
     X = made(0, decimals=0)
     model = transformer().fit(X)
     grid = np.arange(-100.0, 500.0)
-    for row in X[:2]:
+    for row in X[:1]:
         rows = np.tile(row, (len(grid), 1))
         rows[:, A] = grid
         p = np.exp(model.score_samples(rows, columns=[A], given=[B, C]))
@@ -109,16 +109,17 @@ def test_densities_of_recorded_values_integrate_to_one():
 def test_missing_cells_equal_known_ones(fitted):
     """A column's cells and its partner's: of draws some are equal, and means lie between."""
     model, X = fitted
-    p = share_of(X[:300])
+    X = X[:150]
+    p = share_of(X)
     for j, other in (A, B), (B, A):
-        hidden = X[:300].copy()
+        hidden = X.copy()
         hidden[:, j] = np.nan
         draws, mean = model.impute(hidden, 20, random_state=0), model.impute(hidden)
 
         assert abs(share_of(draws) - p) < 0.06
-        np.testing.assert_array_equal(draws[0][:, C], X[:300, C])
+        np.testing.assert_array_equal(draws[0][:, C], X[:, C])
         without = np.where(draws == hidden[:, [other]], np.nan, draws)[..., j]
-        expected = p * X[:300, other] + (1 - p) * np.nanmean(without, axis=0)
+        expected = p * X[:, other] + (1 - p) * np.nanmean(without, axis=0)
         assert np.corrcoef(mean[:, j], expected)[0, 1] > 0.9
 
 
@@ -232,7 +233,7 @@ def test_cells_that_equal_a_derived_number(make):
 def test_densities_of_cells_that_equal_a_derived_number_sum_to_one():
     X = orders(decimals=0)[:, :4]
     model = transformer().fit(X)
-    for row in X[:2]:
+    for row in X[:1]:
         rows = np.tile(row, (2 * int(row[1]) + 200, 1))
         rows[:, 0] = np.arange(len(rows)) - 100
         p = np.exp(model.score_samples(rows, columns=[0], given=[1, 2, 3]))

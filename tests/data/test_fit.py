@@ -263,7 +263,7 @@ def log_density_of_mixed(df):
 def test_the_density_of_a_mixed_table_is_near_the_true_density():
     """Bits, classes, counts and numbers that depend on a hidden class."""
     train, test = mixed(4000, 0), mixed(2000, 1)
-    vae = VAETransformer(2, max_iter=100, early_stopping=False, random_state=0).fit(train)
+    vae = VAETransformer(2, max_iter=50, early_stopping=False, random_state=0).fit(train)
 
     kinds = [type(kind) for kind in vae.columns_.likelihoods]
     assert kinds == [Bernoulli, Categorical, NegativeBinomial, Gaussian]  # counts of two groups

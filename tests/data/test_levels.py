@@ -13,7 +13,7 @@ from tests.conftest import assert_file_agrees
 pd = pytest.importorskip("pandas")
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (8,), "random_state": 0}
-N_LEVELS = 200
+N_LEVELS, MIXTURES = 200, [(3, "diag")]
 NUMBER = Field(0, "number", None, "float64")
 NAMES = np.array([f"level {i:04d}" for i in range(N_LEVELS)], dtype=object)
 
@@ -104,7 +104,7 @@ def test_levels_of_other_classes_are_refused():
 
 @pytest.fixture(
     scope="module",
-    params=[VAETransformer(1, prior="normal", **QUICK), VAEDensity(**QUICK)],
+    params=[VAETransformer(1, prior="normal", **QUICK), VAEDensity(mixtures=MIXTURES, **QUICK)],
     ids=repr,
 )
 def fitted(request, shops):

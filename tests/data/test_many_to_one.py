@@ -190,7 +190,7 @@ def test_identifiers_keep_what_their_labels_tell(rng):
     table = pd.DataFrame(
         {"person": person, "arm": arm, "age": age, "visit": visit, "pressure": pressure.round(1)}
     )
-    model = VAETransformer(random_state=0).fit(table)
+    model = VAETransformer(max_iter=20, random_state=0).fit(table)
     assert [each.is_identifier for each in complete(model)] == [True]
     samples = model.sample(3000, random_state=0)
     known = table.drop_duplicates("person").set_index("person").loc[samples["person"]]
@@ -303,7 +303,7 @@ def test_labels_of_some_codes_agree(make, tmp_path):
     wrong = table[table["sex"] == "m"].assign(pregnancies=1)
     right = table[table["sex"] == "f"].assign(pregnancies=1)
     assert model.score(wrong) < model.score(right) - 4
-    assert_file_agrees(model, table, tmp_path)
+    assert_file_agrees(model, table[:60], tmp_path)
 
 
 def independent():

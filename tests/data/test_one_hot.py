@@ -19,7 +19,7 @@ pd = pytest.importorskip("pandas")
 N_ROWS = 300
 QUICK = {"max_iter": 10, "random_state": 0}
 DENSITIES = [VAETransformer(2, **QUICK), VAEDensity(2, mixtures=[(2, "diag")], **QUICK)]
-densities = pytest.mark.parametrize("estimator", DENSITIES, ids=lambda o: type(o).__name__)
+densities = pytest.mark.parametrize("estimator", [DENSITIES[0], *slow(DENSITIES[1])])
 
 
 def make_table(n_rows=N_ROWS):
@@ -190,8 +190,8 @@ def test_imputations_have_one_class():
     rng, table = np.random.default_rng(2), make_table(500)
     holed = table.astype(float)
     holed = holed.mask(rng.random(holed.shape) < 0.25)
-    vae = VAETransformer(2, max_iter=4, random_state=0)
-    model = VAEImputer(vae, random_state=0).fit(holed)
+    vae = VAETransformer(2, max_iter=2, random_state=0)
+    model, holed = VAEImputer(vae, random_state=0).fit(holed), holed[:150]
     imputed = model.transform(holed)
     imputed = pd.DataFrame(np.asarray(imputed, float), columns=table.columns)
     np.testing.assert_allclose(imputed[KIND].sum(axis=1), 1)
@@ -219,7 +219,7 @@ def test_contradictions_are_outliers(table):
 
 def test_files(fitted, table, tmp_path):
     holes = np.random.default_rng(3).random(table.shape) < 0.2
-    assert_file_agrees(fitted, table.astype(float).mask(holes), tmp_path)
+    assert_file_agrees(fitted, table.astype(float).mask(holes)[:80], tmp_path)
 
 
 @pytest.mark.parametrize(

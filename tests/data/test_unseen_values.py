@@ -67,13 +67,13 @@ def test_seen_values_of_a_discrete_column_have_the_mass_n_plus_1_in_n_plus_2(nam
     assert mass == pytest.approx(101 / 102, abs=2e-3)
 
 
-@pytest.mark.parametrize("value", [-1.0, 2.5, 100.0])
 @pytest.mark.parametrize("name", ["categorical", "ordinal"])
-def test_an_unseen_class_has_the_probability_of_the_rule_of_succession(name, value):
+def test_an_unseen_class_has_the_probability_of_the_rule_of_succession(name):
     """1/(n + 2), up to the error of the score."""
     model = fitted(np.resize([1.0, 2.0, 2.0, 4.0], 100), {0: name})
 
-    assert model.score_samples([[value]])[0] == pytest.approx(-np.log(102), abs=0.05)
+    scores = model.score_samples([[-1.0], [2.5], [100.0]])
+    np.testing.assert_allclose(scores, -np.log(102), atol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -128,16 +128,14 @@ def test_an_unknown_category_is_missing_to_the_encoder(people):
     np.testing.assert_array_equal(model.score_samples(unknown), model.score_samples(missing))
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("paid", 0.0), ("city", "new"), ("visits", -3), ("same", 2.0)]
-)
-def test_handle_unknown_error_refuses_unseen_values(column, value, people):
+def test_handle_unknown_error_refuses_unseen_values(people):
     """The message names the column."""
     table = people.drop(index=[7, 100, 200]).assign(same=1.0)
     model = VAETransformer(2, handle_unknown="error", **QUICK).fit(table)
 
-    with pytest.raises(ValueError, match=f"olumn '{column}'"):
-        model.score_samples(table.head(3).assign(**{column: value}))
+    for column, value in {"paid": 0.0, "city": "new", "visits": -3, "same": 2.0}.items():
+        with pytest.raises(ValueError, match=f"olumn '{column}'"):
+            model.score_samples(table.head(3).assign(**{column: value}))
 
 
 @pytest.mark.parametrize("columns", [["paid"], ["paid", "city"]])

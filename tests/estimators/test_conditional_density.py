@@ -99,13 +99,13 @@ def test_the_density_given_y_integrates_to_one(of_classes):
 def test_the_mean_score_given_y_is_higher_by_the_mutual_information():
     """Given y the score is higher by I(x; y), the mean log-ratio of scipy's true densities."""
     X, y, slope, covariance = rows_of_numbers(600)
-    test, given, *_ = rows_of_numbers(1500, seed=5)
+    test, given, *_ = rows_of_numbers(500, seed=5)
     marginal = covariance + 9 * np.outer(slope, slope)
     residuals = stats.multivariate_normal(np.zeros(4), covariance)
     log_ratio = residuals.logpdf(test - np.outer(given, slope))
     log_ratio -= stats.multivariate_normal(10 * slope, marginal).logpdf(test)
 
-    density = VAEDensity(conditional=True, mixtures=[(1, "full")], random_state=0).fit(X, y)
+    density = VAEDensity(**{**SMALL, "mixtures": [(1, "full")], "max_iter": 20}).fit(X, y)
 
     assert density.score(test, given) - density.score(test) == pytest.approx(
         log_ratio.mean(), abs=0.05
@@ -183,4 +183,4 @@ def test_missing_values_are_imputed_given_y(of_numbers):
     assert draws.shape == (4, 3, 4)
     holed = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
     refitted = VAEDensity(**SMALL).fit(holed, y)
-    assert np.isfinite(refitted.score_samples(holed, y)).all()
+    assert np.isfinite(refitted.score_samples(holed[:60], y[:60])).all()

@@ -283,7 +283,7 @@ def test_integers_get_no_more_density_than_probability(mixtures, rng):
     first = rng.choice(4, 1500, p=[0.1, 0.4, 0.3, 0.2])
     second = np.where(rng.random(1500) < 0.6, first, rng.choice(4, 1500, p=[0.4, 0.3, 0.2, 0.1]))
     X = np.column_stack([first, second]).astype(float)
-    density = VAEDensity(mixtures=mixtures, likelihood="gaussian", random_state=0, max_iter=10).fit(
+    density = VAEDensity(mixtures=mixtures, likelihood="gaussian", random_state=0, max_iter=5).fit(
         X[:1000]
     )
     lattice = np.stack(np.meshgrid(np.arange(-4, 9), np.arange(-4, 9)), -1).reshape(-1, 2) * 1.0
@@ -416,7 +416,7 @@ def test_training_does_not_fall_below_the_mixture_that_it_starts_at(passengers):
     """On the validation rows, whose loss is recorded; and max_iter=0 is the mixture itself."""
     params = {"mixtures": [(4, "diag")], "random_state": 0, "refit": False}
     start = VAEDensity(max_iter=0, **params).fit(passengers)
-    trained = VAEDensity(max_iter=8, **params).fit(passengers)
+    trained = VAEDensity(max_iter=4, **params).fit(passengers)
     test = passengers[300:]  # among the rows of fit: what is compared is the fit
 
     assert start.history_ == []

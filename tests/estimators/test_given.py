@@ -103,7 +103,7 @@ def test_marginals_and_conditionals_are_sums_over_complete_rows(estimator, kind)
 
 def test_marginals_of_a_trained_density_are_sums_over_complete_rows():
     """Training makes posteriors of classes far from normal; uneven rows get more draws."""
-    model, frame = fitted_pair(clone(ESTIMATORS[1]).set_params(max_iter=10), "category")
+    model, frame = fitted_pair(clone(ESTIMATORS[1]).set_params(max_iter=6), "category")
     assert_sums_agree(model, frame[:3], "category")
 
 
@@ -169,7 +169,7 @@ def passengers():
 
 @pytest.fixture(scope="module")
 def of_passengers(passengers):
-    return VAETransformer(3, max_iter=20, random_state=0).fit(passengers)
+    return VAETransformer(3, max_iter=10, random_state=0).fit(passengers)
 
 
 def test_a_table_is_sampled_given_values(passengers, of_passengers):

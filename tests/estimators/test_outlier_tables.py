@@ -44,7 +44,7 @@ def train():
     return draw(300, 0)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["novelty", "contaminated"])
+@pytest.fixture(scope="module", params=[True, *slow(False)], ids=["novelty", "contaminated"])
 def fitted(request, train):
     return VAEOutlierDetector(novelty=request.param, random_state=0, max_iter=8).fit(train)
 
@@ -168,7 +168,7 @@ def detector_of_people(has_classes):
 
 @pytest.mark.parametrize("has_classes", [True, *slow(False)])
 @pytest.mark.parametrize(
-    "column", ["log_normal", "age", *slow("normal", "count", "in_steps", "rounded"), "mostly_zero"]
+    "column", ["log_normal", *slow("age", "normal", "count", "in_steps", "rounded"), "mostly_zero"]
 )
 def test_a_value_far_out_of_all_others_is_ranked_first_and_named(column, has_classes):
     """In a training row, which is part of what the model learns, and in a new row."""
@@ -187,7 +187,7 @@ def test_a_category_that_no_training_row_has_is_strange_though_the_dtype_declare
     """A filtered frame keeps the categories of the rows that it no longer has."""
     table = pd.DataFrame(rng.normal(size=(150, 6)), columns=list("uvwxyz"))
     table["kind"] = rng.choice(KINDS[:2], len(table))
-    horses = table.assign(kind="horse")
+    horses = table[:40].assign(kind="horse")
     for kinds in (KINDS[:2], KINDS):
         typed = table.astype({"kind": pd.CategoricalDtype(kinds)})
         detector = VAEOutlierDetector(novelty=novelty, **QUICK).fit(typed)
@@ -231,7 +231,7 @@ def test_classes_are_as_far_apart_as_numbers(rng):
     )
 
 
-@pytest.mark.parametrize("container", ["array", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("container", ["array", "pandas", "polars", *slow("pyarrow")])
 def test_expected_values_of_some_columns_are_a_part_of_the_table(train, container):
     """In the order of X, with its types and names; by position if it has none."""
     X, names = train[:60], ["weight", "kind"]
@@ -275,7 +275,7 @@ def test_new_rows_of_new_categories_are_flagged_at_the_contamination(method, nov
     assert 0.02 < np.mean(rates) < 0.08
 
 
-@pytest.mark.parametrize("end", [0.0, -13.0])
+@pytest.mark.parametrize("end", [*slow(0.0), -13.0])
 def test_a_missing_amount_that_is_at_most_0_has_a_score(end, rng):
     """A net amount is below the gross one, which is wrong: it has no logarithm."""
     net = np.exp(rng.normal(3, 1, 200)).round(2)

@@ -105,10 +105,11 @@ def fit_detector(**params):
 
 
 # how an estimator is fitted, briefly and for long
+BRIEF = {"max_iter": 2, "hidden_layer_sizes": (8,)}
 FITS = {
-    VAETransformer: (fit, {"max_iter": 2}, {"max_iter": 60, "n_iter_no_change": 3}),
-    VAEDensity: (fit_density, {"max_iter": 2}, {"max_iter": 16}),
-    VAEOutlierDetector: (fit_detector, {"max_iter": 4}, {}),
+    VAETransformer: (fit, BRIEF, {**BRIEF, "max_iter": 30, "n_iter_no_change": 2}),
+    VAEDensity: (fit_density, {"max_iter": 2}, {"max_iter": 12}),
+    VAEOutlierDetector: (fit_detector, {**BRIEF, "max_iter": 4}, {}),
 }
 
 

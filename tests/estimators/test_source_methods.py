@@ -46,7 +46,7 @@ def small(cls, **params):
     return cls(2, **SMALL, **params)
 
 
-@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize("cls", [VAETransformer, *slow(VAEDensity)])
 def test_a_source_that_fits_into_memory_gives_the_table_s_model(cls):
     """Bit for bit: it is the table."""
     table = small(cls).fit(TRAIN)
@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_the_rows_of_a_source(cls, on_disk, monkeypatc
     assert peak_of_fit(cls, 60_000) < 1.1 * peak_of_fit(cls, 12_000)
 
 
-@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize("cls", [VAETransformer, *slow(VAEDensity)])
 def test_missing_cells_after_the_first_window_are_imputed(cls, on_disk):
     """A single missing cell decides that the model takes missing ones."""
     X = TRAIN.copy()

@@ -15,6 +15,7 @@ from sklearn_vae import (
     VAETransformer,
     runtime,
 )
+from tests.conftest import slow
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -49,7 +50,7 @@ TABLES = {
     "1e-300 beside 1e300": NORMAL * [1e-300, 1, 1e300],
     "an offset of 1e8": NORMAL + 1e8,
     "Cauchy tails": RNG.standard_cauchy(size=(500, 3)),
-    "more columns than rows": RNG.normal(size=(20, 1500)),
+    "more columns than rows": RNG.normal(size=(20, 300)),
     "integers": RNG.integers(0, 100, size=(300, 3)),
     "booleans": RNG.random((300, 3)) > 0.5,
     "half precision": NORMAL.astype(np.float16),
@@ -88,7 +89,7 @@ def test_torch_tensors_are_accepted_as_arrays(X):
     np.testing.assert_array_equal(fit(X).transform(X), fit(NORMAL).transform(NORMAL))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, *slow(np.float64)])
 @pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
 def test_imputed_numbers_are_finite_and_positive_where_they_must_be(estimator, dtype):
     """The exponential of a mean far from all rows overflows, or is 0."""
@@ -183,7 +184,7 @@ def test_variable_width_strings_of_numpy_are_categories():
     assert set(VAEImputer(missing_values="u").fit(X).transform(X)[:, 0]) == {"x"}
 
 
-@pytest.mark.parametrize("dispatch", [False, True])
+@pytest.mark.parametrize("dispatch", [*slow(False), True])
 def test_arrays_of_the_array_api_are_accepted(dispatch, monkeypatch):
     """Also where scikit-learn dispatches them to their own library."""
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
@@ -403,7 +404,7 @@ def test_columns_at_fault_are_named_by_their_numbers(columns, message):
         model.transform(frame[columns])
 
 
-@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+@pytest.mark.parametrize("estimator", [VAETransformer, *slow(VAEDensity)])
 def test_decimals_in_double_precision_are_those_of_single(estimator, rng):
     """A model of single precision missed its point masses in JSON's rows: .7 is not float32(.7)."""
     few, two = rng.integers(1, 6, size=200) / 10, rng.choice([0.1, 0.9], size=200)

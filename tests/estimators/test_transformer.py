@@ -42,7 +42,7 @@ def test_reconstructions_of_digits_are_better_than_those_of_pca(vae, digits):
 def test_columns_of_incomplete_rows_stay_dependent():
     """Slopes of samples are .85 times those of the whole rows, .68 with independent dimensions."""
     ratios = []
-    for seed in range(3):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         factors, noise = rng.normal(size=(2, 300)), rng.normal(size=(4, 300))
         a = factors[0] + 0.5 * noise[0]
@@ -118,7 +118,7 @@ def test_further_rows_do_not_undo_a_fit(rng):
     """A pass at the rate of the first steps would cost nats."""
     X = np.tanh(rng.normal(size=(600, 2)) @ rng.normal(size=(2, 6)))
     X += 0.1 * rng.normal(size=X.shape)
-    vae = VAETransformer(2, random_state=0).fit(X[:200])
+    vae = VAETransformer(2, max_iter=30, random_state=0).fit(X[:200])
     before = vae.score(X[400:])
 
     assert vae.partial_fit(X[200:400]).score(X[400:]) > before
@@ -238,10 +238,10 @@ def test_the_initialization_of_the_lowest_validation_loss_is_kept():
     X = moons()
 
     def best(n_init):
-        history = starts(n_init=n_init, refit=False, max_iter=80).fit(X).history_
+        history = starts(n_init=n_init, refit=False, max_iter=50, random_state=2).fit(X).history_
         return min(row["val_loss"] for row in history)
 
-    bests = [best(n_init) for n_init in (1, 8)]
+    bests = [best(n_init) for n_init in (1, 4)]
 
     assert bests == sorted(bests, reverse=True)
     assert bests[-1] < bests[0]

@@ -11,7 +11,7 @@ from sklearn_vae.imputation import (
     OF_INCOMPLETE_ROWS,
     fit_boosted_trees,
 )
-from tests.conftest import reread_part
+from tests.conftest import reread_part, slow
 
 
 def table(scale=1.0):
@@ -82,7 +82,7 @@ def incomplete_table():
     return X
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [*slow(False), True])
 def test_predictions_from_incomplete_rows_are_those_of_scikit_learn(weighted):
     """Missing values take the side that they take there; classes are the likeliest ones."""
     X = incomplete_table()
@@ -175,7 +175,7 @@ def test_of_ordered_classes_the_median_is_predicted():
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_numbers_are_averaged_and_classes_replaced(weight):
     """Observed cells keep their bits, and other columns their imputations."""
-    X = incomplete_table()
+    X = incomplete_table()[:200]
     trees = fit_boosted_trees(X, ~np.isnan(X), np.arange(1, 6), None, np.arange(6) > 2)
     missing, imputed = np.isnan(X), np.where(np.isnan(X), 5.0, X)
     predicted = trees.predict(X, missing)

@@ -13,6 +13,7 @@ from sklearn_vae import VAETransformer
 from sklearn_vae.data.columns.binary import BinaryColumns
 from sklearn_vae.inference import decoder_correction as module
 from sklearn_vae.inference.decoder_correction import correction_at, fit_ridge
+from tests.conftest import slow
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def as_rows(vae, X):
     return vae.module_.encode(as_tensor(vae.columns_.transform(X)))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, *slow(1)])
 def test_wine_comes_back_no_worse_than_from_pca(seed):
     """A short table and trailing variances near the residual's: where shrinkage costs most."""
     X = load_wine().data
@@ -87,7 +88,7 @@ def test_wine_comes_back_no_worse_than_from_pca(seed):
     assert r2(vae) > r2(pca) - 0.01
 
 
-@pytest.mark.parametrize("beta", [1.0, 10.0])
+@pytest.mark.parametrize("beta", [*slow(1.0), 10.0])
 def test_codes_from_the_prior_come_back_among_the_rows(beta):
     """A silent dimension's means hardly vary; a code as large as the prior's is none of them."""
     X = StandardScaler().fit_transform(load_wine().data)

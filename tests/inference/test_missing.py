@@ -54,10 +54,10 @@ def linear():
 @pytest.fixture(scope="module", params=["whole", "with holes"])
 def fitted(request, linear):
     """A model of linear-Gaussian rows, learned from whole rows or from rows with holes."""
-    X = linear.draw(1500, 1)
+    X = linear.draw(800, 1)
     if request.param == "with holes":
         X = hide(X, 0.4, np.random.default_rng(2))
-    return VAETransformer(2, max_iter=30, random_state=0).fit(X)
+    return VAETransformer(2, max_iter=15, random_state=0).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_every_way_of_training_takes_holes(params, linear, asked):
     assert np.isfinite(vae.impute(holey[:3], n_imputations=2)).all()
 
 
-@pytest.mark.parametrize("model", [VAETransformer(2, max_iter=2), VAEDensity(1, max_iter=1)])
+@pytest.mark.parametrize("model", [VAETransformer(2, max_iter=2), *slow(VAEDensity(1, max_iter=1))])
 def test_means_of_binary_columns_are_rounded_in_data_frames(model):
     """An array gets shares, which err least; data frames one of the two values, by any dtype."""
     rng = np.random.default_rng(0)
@@ -308,7 +308,7 @@ def shares_by_a_grid(vae, rows):
         return (parts @ weight).numpy()
 
 
-@pytest.mark.parametrize("holes", [0.0, 0.2], ids=["whole", "with holes"])
+@pytest.mark.parametrize("holes", [*slow(0.0), 0.2], ids=["whole", "with holes"])
 def test_draws_lie_in_two_modes_as_often_as_the_model_says(holes):
     """Neither between them nor all in the nearer one."""
     X = hide(two_clusters(500, 0), holes, np.random.default_rng(1))

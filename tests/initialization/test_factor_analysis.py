@@ -16,6 +16,7 @@ from sklearn_vae.initialization.factor_analysis import (
 )
 from sklearn_vae.initialization.ppca import CorrelationPCA
 from sklearn_vae.metrics import active_units
+from tests.conftest import slow
 
 
 def factor_rows(n_rows, n_factors, *, n_columns=15, bend=0.0, seed=0):
@@ -118,7 +119,7 @@ def test_odd_tables_are_no_reason_to_fail(X):
     assert n_factors(X, np.ones(len(X)), 8, MORE_COMPONENTS) == 8
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("n", [3, *slow(2, 5)])
 def test_a_fit_has_as_many_active_dimensions_as_there_are_factors(n):
     """n_components="auto" ends with the factors' number, by the KL of each unit."""
     X = factor_rows(600, n)

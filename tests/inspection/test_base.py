@@ -83,7 +83,7 @@ def test_without_axes_a_figure_is_created_and_a_display_can_be_drawn_again(digit
 
 def test_searches_and_pipelines_are_drawn_as_their_final_estimator(digits):
     """Rows are transformed by the earlier steps; the codes are those of the final estimator."""
-    X, _, _ = digits
+    X = digits[0][:100]
     pipeline = make_pipeline(StandardScaler(), VAETransformer(2, **QUICK))
     search = GridSearchCV(pipeline, {"vaetransformer__beta": [1.0]}, cv=2).fit(X)
     best = search.best_estimator_
@@ -102,7 +102,7 @@ def test_an_estimator_without_codes_is_refused(named):
     """The error names the display, the attributes that it needs, and the estimator."""
     table, _ = named
     density = VAEDensity(max_iter=1, random_state=0).fit(table)
-    imputer = VAEImputer(random_state=0).fit(table)
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), random_state=0).fit(table)
     pca = PCA(2).fit(table)
 
     with pytest.raises(TypeError, match=r"LatentSpaceDisplay needs .* Got VAEDensity"):

@@ -56,7 +56,7 @@ def test_labels_of_a_mixed_table():
         species=flowers.target_names[flowers.target],
         is_rare=flowers.target == 0,
     )
-    detector = VAEOutlierDetector(novelty=True, random_state=0).fit(table)
+    detector = VAEOutlierDetector(novelty=True, max_iter=10, random_state=0).fit(table)
     row = table[143:144].assign(species="setosa")
     display = ExplanationDisplay.from_estimator(detector, row)
     names = label_texts(display)

@@ -75,7 +75,7 @@ def test_categories_are_refused(named):
 
 def test_displays_that_decode_codes_refuse_conditional_models(digits):
     """Its decoder needs y, which they do not take."""
-    X, y = (part[:60] for part in digits[:2])
+    X, y = (part[:30] for part in digits[:2])
     vae = VAETransformer(2, conditional=True, **QUICK).fit(X, y)
 
     for draw in (draw_images, draw_grid):

@@ -96,8 +96,8 @@ def test_every_network_starts_at_probabilistic_pca(network, rng):
     loadings = rng.choice([-1, 1], (3, 64))
     rows = rng.uniform(-1, 1, (130, 3)) @ loadings + rng.uniform(-1, 1, (130, 64))
     start = {"learning_rate": 1e-14, "batch_size": 256}  # in double precision
-    expected = unfitted("mlp", **start).fit(rows).score_samples(rows)
-    found = unfitted(network, **start).fit(rows).score_samples(rows)
+    expected = unfitted("mlp", **start).fit(rows).score_samples(rows[:40])
+    found = unfitted(network, **start).fit(rows).score_samples(rows[:40])
 
     # an autoregressive decoder gets fewer draws from the prior
     atol = 0.1 if getattr(network, "autoregressive", False) else 1e-6

@@ -16,7 +16,7 @@ from torch import nn
 import sklearn_vae
 from sklearn_vae import VAETransformer
 from sklearn_vae.networks import CustomNetwork
-from tests.conftest import bent_rows
+from tests.conftest import bent_rows, slow
 
 
 class Wide(nn.Module):
@@ -74,7 +74,7 @@ class Infinite(nn.Linear):
         return super().forward(x).relu().log()
 
 
-X = bent_rows()
+X = bent_rows(120)
 
 
 def vae(*, encoder=None, decoder=None, **params):
@@ -84,8 +84,8 @@ def vae(*, encoder=None, decoder=None, **params):
 
 def test_a_users_module_is_trained():
     """What it is for: its weights have moved, and the density is better than the linear one."""
-    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=8).fit(X)
-    linear = vae(max_iter=8).set_params(network="mlp", hidden_layer_sizes=()).fit(X)
+    own = vae(encoder=Wide, decoder=partial(Wide, width=32), max_iter=8).fit(bent_rows())
+    linear = vae(max_iter=8).set_params(network="mlp", hidden_layer_sizes=()).fit(bent_rows())
 
     assert own.score(bent_rows(seed=1)) > linear.score(bent_rows(seed=1)) + 0.1
     assert (own.state_dict_["decoder.gate"] != 0).all()
@@ -105,7 +105,7 @@ def test_a_grid_searches_over_its_width():
     pipeline = make_pipeline(StandardScaler(), vae(max_iter=2))
     encoders = [partial(Wide, width=width) for width in (2, 6)]
     grid = {"vaetransformer__network__encoder": encoders, "vaetransformer__beta": [0.5, 1.0]}
-    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X[:150])
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X)
     best = search.best_estimator_[-1].state_dict_["encoder.weights.last/weight"]
     encoder = search.best_params_["vaetransformer__network__encoder"]
 
@@ -167,7 +167,7 @@ def test_a_module_in_place_of_a_network_is_answered_with_its_wrapper(network):
         VAETransformer(1, network=network).fit(np.eye(4))
 
 
-@pytest.mark.parametrize("encoder", [Wide, partial(Wide, width=5)])
+@pytest.mark.parametrize("encoder", [*slow(Wide), partial(Wide, width=5)])
 def test_pickles_and_files_name_its_class_and_files_never_import_it(tmp_path, encoder):
     """A file is data: who reads it brings the class, or is told which one to bring."""
     fitted = vae(encoder=encoder, max_iter=2).fit(X)

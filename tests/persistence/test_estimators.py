@@ -493,7 +493,7 @@ FORGERIES = {
         "fitted", "architecture_", "hidden_layer_sizes", value={"@tuple": [HUGE, HUGE]}
     ),
     "many layers": put(
-        "fitted", "architecture_", "hidden_layer_sizes", value={"@tuple": [1] * 100_000}
+        "fitted", "architecture_", "hidden_layer_sizes", value={"@tuple": [1] * 20_000}
     ),
     "huge blocks": put(
         "fitted", "architecture_", "blocks",

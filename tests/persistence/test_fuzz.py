@@ -35,10 +35,10 @@ def files():
 
 def test_a_mutated_file_loads_or_raises_a_value_error(files, tmp_path):
     """No other error, no crash, no hang; one that is used has other numbers in valid places."""
-    found = read_mutants(150, files, tmp_path / "mutant.vae", 0)
+    found = read_mutants(100, files, tmp_path / "mutant.vae", 0)
 
-    assert found["refused"] + found["used"] == 150  # all refusals name the file
-    assert 0.01 < found["used"] / 150 < 0.4
+    assert found["refused"] + found["used"] == 100  # all refusals name the file
+    assert 0.01 < found["used"] / 100 < 0.4
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from tests.conftest import reread
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
-SMALL = {"hidden_layer_sizes": (6,), "max_iter": 3, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 1, "random_state": 0}
 
 
 def classes(missing, n_rows=90, seed=0):
@@ -41,7 +41,7 @@ def test_class_probabilities_are_those_of_the_estimator(model, missing, tmp_path
     X, y = classes(missing)
     classifier = VAEClassifier(model, priors=[0.2, 0.3, 0.5]).fit(X, y)
     _, small = reread(classifier, tmp_path)
-    new, _ = classes(0.1, seed=1)
+    new, _ = classes(0.1, 30, seed=1)
     new[:10, :3] *= 3
 
     expected = classifier.predict_log_proba(new)

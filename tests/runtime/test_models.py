@@ -79,8 +79,8 @@ def fitted(request, tmp_path_factory):
 
 
 def changed(X, change):
-    """Forty rows, as they are, as outliers, or with missing cells, the first without any value."""
-    X = X[:40].copy()
+    """Twelve rows, as they are, as outliers, or with missing cells, the first without any value."""
+    X = X[:12].copy()
     if change == "outliers":  # whose codes are searched from many starts
         X[:, [0, 1, -2]] *= 6
     elif change == "missing values":
@@ -99,7 +99,7 @@ def test_scores_and_codes_are_those_of_the_estimator(fitted, change):
     estimator, X, y, model = fitted
     X, given = changed(X, change), [((), ())]
     if y is not None:
-        y = y[:40]
+        y = y[:12]
         values = y.to_numpy(object).tolist() if isinstance(y, pd.DataFrame) else y.tolist()
         given = given if isinstance(y, np.ndarray) or isinstance(estimator, VAEDensity) else []
         given = [((values,), (y,)), *given]
@@ -120,7 +120,7 @@ def test_imputed_rows_are_those_of_the_estimator(fitted):
     """Also by an encoder that has not learned from missing values; a density needs no y."""
     estimator, X, y, model = fitted
     X = changed(X, "missing values")
-    before, given = X.copy(), {} if y is None else {"y": y[:40]}
+    before, given = X.copy(), {} if y is None else {"y": y[:12]}
     imputed = model.impute(X, **given)
 
     assert not np.isnan(imputed).any()

@@ -11,7 +11,7 @@ pd = pytest.importorskip("pandas")
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
-SMALL = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (6,), "max_iter": 1, "random_state": 0}
 
 
 def rows(n_rows=90, missing=0.0, seed=0):
@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_estimator(missing, options, novelty, tmp_path):
     assert_same(model, estimator, new_rows(missing))
 
 
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("novelty", [False, *slow(True)])
 def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path, rng):
     """Of a table of counts."""
     X = rng.poisson(np.exp(0.5 * rng.normal(size=(200, 1)) + 0.5 * np.ones(4))).astype(float)
@@ -69,7 +69,7 @@ def test_tied_neighbors_are_those_of_the_estimator(novelty, tmp_path, rng):
     assert_same(model, estimator, X)
 
 
-@pytest.mark.parametrize("novelty", [False, True])
+@pytest.mark.parametrize("novelty", [*slow(False), True])
 def test_mixed_tables_are_lists_of_their_values(novelty, tmp_path):
     """Also an unknown category and missing cells."""
     frame = mixed_frame()

@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.model_selection import VAESearchCV
 from sklearn_vae.training.trainer import Trainer
-from tests.conftest import correlated_rows as rows
+from tests.conftest import correlated_rows as rows, slow
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -86,7 +86,7 @@ def steps(monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("seconds", [0.0, 0.011, 0.037])
+@pytest.mark.parametrize("seconds", [0.0, *slow(0.011), 0.037])
 def test_ctrl_c_keeps_the_fit_so_far_with_interrupted_true(name, seconds, steps):
     """Wherever it comes: no step follows, there is a warning, and the model can be used."""
     model = clone(MODELS[name]).set_params(callbacks=[Presses(3, seconds)])
@@ -266,17 +266,15 @@ def fail_at(monkeypatch, place, error):
 
 
 FAULTY = {
-    "transformer": VAETransformer(**SMALL, max_iter=2),
+    "transformer": VAETransformer(**SMALL, max_iter=1),
     "density": VAEDensity(**SMALL, max_iter=1, mixtures=[(1, "full"), (2, "diag")]),
-    "detector": VAEOutlierDetector(**SMALL, max_iter=2),
+    "detector": VAEOutlierDetector(**SMALL, max_iter=1),
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*was interrupted", "ignore:Memory has run out")
 @pytest.mark.parametrize("name", FAULTY)
-@pytest.mark.parametrize(
-    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))]
-)
+@pytest.mark.parametrize("seed", [*range(3), *slow(*range(3, 12))])
 def test_a_fit_that_fails_anywhere_leaves_the_old_model_or_none(name, seed, monkeypatch):
     """To the last bit, or not fitted; never a mix."""
     rng = np.random.default_rng(seed)

@@ -61,8 +61,9 @@ def assert_equal_to_each_alone(runs):
         assert_same(alone, together, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("batch_size", [16, 100])
+@pytest.mark.parametrize(
+    ("batch_size", "weighted"), [(16, True), (100, False), *slow((16, False), (100, True))]
+)
 def test_a_stacked_member_equals_a_member_trained_alone(batch_size, weighted):
     """To 1e-9 in double precision; with noise of each row's own, and shared by the rows."""
     runs = [
