@@ -236,7 +236,7 @@ class FittedVAE(FittedModel):
 
     def log_evidences(self, X: np.ndarray, *, refines: bool = True, **options: Any) -> np.ndarray:
         """Log-density of rows in nats of the encoded units: (n, d) -> (n,)."""
-        parts = [np.zeros(0)]
+        parts = []
         for batch in batches(len(X), ROWS_AT_A_TIME):
             rows = X[batch]
             log_p = self.map(partial(self.log_evidence, refines=refines), rows, **options)
