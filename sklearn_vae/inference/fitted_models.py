@@ -110,7 +110,7 @@ class FittedModel:
         """Log-density of rows in nats and X's units, averaged over the members: (n, d) -> (n,).
 
         ``scrambling`` is the index of the set of Sobol points, options are those of
-        ``log_evidence``.
+        ``log_evidences``.
         """
         log_p = self.log_evidences(X, n_draws=n_draws, scrambling=scrambling, **options)
         for rows in batches(len(X), self.rows_per_chunk()):
@@ -235,7 +235,7 @@ class FittedVAE(FittedModel):
         )
 
     def log_evidences(self, X: np.ndarray, *, refines: bool = True, **options: Any) -> np.ndarray:
-        """Log-density of rows in nats of the encoded units: (n, d) -> (n,)."""
+        """Log-density of rows as of any model; those that need more draws are refined together."""
         parts = []
         for batch in batches(len(X), ROWS_AT_A_TIME):
             rows = X[batch]
