@@ -114,24 +114,27 @@ def find_curved(
         assert isinstance(column, RealColumns)
         numbers = column.standardize(x := column.take(X))
         Z[:, owner == j] = numbers
-        readings[j] = numbers, *column.normalize(x)
+        readings[j] = [part[:, 0] for part in (numbers, *column.normalize(x))]
     Z = np.nan_to_num(Z)  # means in place of missing values
-    distances = pairwise.euclidean_distances(Z, squared=True)
+    # in single precision, as the time is that of the memory
+    distances = pairwise.euclidean_distances(Z, squared=True).astype(np.float32)
     curved = []
-    for j, reading in readings.items():
-        known, own = np.flatnonzero(~np.isnan(reading[0][:, 0])), Z[:, owner == j]
-        if len(known) <= N_NEIGHBORS:
+    for j, (numbers, scores, log_slope) in readings.items():
+        is_known, own = ~np.isnan(numbers), Z[:, owner == j].astype(np.float32)
+        if is_known.sum() <= N_NEIGHBORS:
             continue
-        numbers, scores, log_slope = (part[known, 0] for part in reading)
-        without_own = (distances - np.square(own - own.T))[np.ix_(known, known)]
+        without_own = distances - np.square(own - own.T)
         np.fill_diagonal(without_own, np.inf)
-        nearest = np.argpartition(without_own, N_NEIGHBORS)[:, :N_NEIGHBORS]
+        without_own[:, ~is_known] = np.inf
+        nearest = np.argpartition(without_own, N_NEIGHBORS)[is_known, :N_NEIGHBORS]
+        known_weight = weight[is_known]
         of_numbers, of_scores = (
-            _log_density(values - values[nearest].mean(axis=1), weight[known])
+            _log_density(values[is_known] - values[nearest].mean(axis=1), known_weight)
             for values in (numbers, scores)
         )
-        gain, variance = weighted_moments(of_numbers - of_scores - log_slope, weight[known])
-        if gain > N_ERRORS * np.sqrt(variance / len(known)):
+        gains = of_numbers - of_scores - log_slope[is_known]
+        gain, variance = weighted_moments(gains, known_weight)
+        if gain > N_ERRORS * np.sqrt(variance / len(gains)):
             curved.append(j)
     return curved
 
