@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_vae.data.arrays import Rows, Target
 from sklearn_vae.numerics.random import MAX_DRAWS, Stream, stream_seed
 from sklearn_vae.persistence.validation import check_count, check_number
-from sklearn_vae.system import show_progress, warn
+from sklearn_vae.system import warn
 
 if TYPE_CHECKING:
     from sklearn_vae.estimators.density_estimator import DensityEstimator
@@ -195,8 +195,7 @@ def pit_calibration(
     n_features = fitted.columns.n_features
     values, conditions = rows[:, :n_features], rows[np.arange(n_draws) % len(rows), n_features:]
     args = (conditions,) if conditions.shape[1] else ()
-    with show_progress("Sampling", n_draws, estimator.verbose):
-        samples = np.sort(fitted.sample(n_draws, fitted.seed, rows.dtype, *args), axis=0)
+    samples = np.sort(fitted.sample(n_draws, fitted.seed, rows.dtype, *args), axis=0)
     generator = np.random.default_rng(stream_seed(fitted.seed, Stream.CALIBRATION))
     pit, uniform = np.full(values.shape, np.nan), generator.random(values.shape)
     statistic, pvalue = np.full((2, n_features), np.nan)

@@ -255,8 +255,8 @@ class VAESearchCV(BaseSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         Folds; None for 5.
     verbose : int, default=0
-        If positive, the number of fits is printed. ``verbose`` of the VAE prints the progress of
-        the training.
+        If positive, the number of fits is printed. ``verbose`` of the VAE prints its
+        iterations.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     random_state : int, RandomState instance or None, default=None

@@ -19,7 +19,6 @@ import narwhals as nw
 import numpy as np
 
 from sklearn_vae.data.arrays import as_array, as_narwhals
-from sklearn_vae.system import advance, show_progress, uncounted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -86,13 +85,7 @@ def accepts_source(method: Method) -> Method:
             )
         # an iterator, as of names of columns, can be read once only
         kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
-        results = []
-        model = getattr(self, "estimator_", self)  # a classifier's, which has the parameter
-        with show_progress("Computing", 0, getattr(model, "verbose", False)):
-            for batch in source:
-                with uncounted():  # a row may be computed more than once
-                    results.append(method(self, batch, *args, **kwargs))
-                advance(batch.shape[0])
+        results = [method(self, batch, *args, **kwargs) for batch in source]
         if isinstance(results[0], tuple):
             return tuple(map(np.concatenate, zip(*results, strict=True)))
         return np.concatenate(results)
@@ -161,7 +154,6 @@ class BatchSource:
             tables.append(batch)
             keys = np.append(keys, generator.random(batch.shape[0]))
             n_rows += batch.shape[0]
-            advance(batch.shape[0])
             if len(keys) > 2 * size:
                 tables, keys = _smallest(tables, keys, size)
         if len(keys) > size:
@@ -210,7 +202,6 @@ class SourceRows:
                     file.seek(position * rows[:1].nbytes)
                     file.write(rows[first::n_windows].tobytes())
                 n_read += len(rows)
-                advance(len(rows))
             if n_read != n_rows:
                 raise ValueError(
                     f"X gave {n_rows} rows when it was read first, and {n_read} rows when it "

@@ -12,7 +12,6 @@ from sklearn_vae.imputation import BoostedTrees, find_shift, fit_boosted_trees
 from sklearn_vae.inference.log_density import MEAN_DRAWS
 from sklearn_vae.likelihoods import Gaussian, Ordinal
 from sklearn_vae.numerics.random import Stream, make_generator, stream_seed
-from sklearn_vae.system import ProgressLine
 
 # Rows of tables whose trees are fitted to imputed rows, and draws spread, at most.
 MAX_ROWS_TO_IMPUTE = 5_000
@@ -161,9 +160,6 @@ class AverageFitter:
         if held_out.n_weighted_rows > 1_000:  # 256 are too few where columns have heavy tails
             generator = make_generator(self.model.seed_, Stream.SPLIT, 1)
             held_out = held_out.split(1_000, generator)[1]
-        line = ProgressLine() if self.model.verbose else None
-        if line is not None:
-            line.print("Fitting trees", is_last=True)
         indices, counts = held_out.indices().cpu().numpy(), held_out.sample_weight()
         columns = self.is_number, self.has_classes & self.is_large
         cells = hide_cells(rows, weight, indices, counts, self.model.seed_, *columns)
@@ -175,9 +171,6 @@ class AverageFitter:
             predictor, seed = first_model._predictor(), self.model.seed_
             draws = predictor.draw_missing(cells.incomplete, 79, MEAN_DRAWS, seed)
             self._fit_spread(draws, trees)
-        if line is not None:
-            text = f"Averaged: {self.imputer.trees_weight_:.2f} of the trees"
-            line.print(f"{text}, {line.seconds:.1f} s", is_last=True)
 
     def _fit_correction(self, left: np.ndarray) -> BoostedTrees:
         """Fit trees to the rows of weights ``left``, and choose their weight in the average.

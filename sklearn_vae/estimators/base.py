@@ -54,10 +54,10 @@ from sklearn_vae.networks import Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, Stream, make_generator, stream_seed
 from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
-from sklearn_vae.system import show_progress, warn
+from sklearn_vae.system import warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.callbacks import keyboard, raise_interruption
 from sklearn_vae.training.dataset import Dataset
+from sklearn_vae.training.interruption import keyboard, raise_interruption
 from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 from sklearn_vae.training.stacked import train
 
@@ -287,8 +287,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 )
         source = as_source(X)
         if source is not None:
-            with show_progress("Reading", 0, self.verbose):
-                X, n_rows = source.sample()
+            X, n_rows = source.sample()
         X = as_array(X)
         if reset:
             self.schema_ = fit_schema(X, resolve("network", self.network))
@@ -449,8 +448,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
                 log_det += self.columns_.log_abs_det_jacobian(rows).sum() / n_rows
                 return self.columns_.transform(rows)
 
-            with show_progress("Writing", n_rows, self.verbose):
-                table = Dataset.from_file(X.shuffle(encode, n_columns), -log_det, device)
+            table = Dataset.from_file(X.shuffle(encode, n_columns), -log_det, device)
         else:
             X = dequantize(X)
             dtype = self._training_dtype(X, weight)

@@ -24,7 +24,6 @@ from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DR
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.validation import check_count
-from sklearn_vae.system import show_progress
 
 # Scramblings of the Sobol points, that of the score included, whose spread is the standard error.
 STD_SCRAMBLINGS = 9
@@ -251,11 +250,10 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         model = self._marginal() if y is None else self._predictor()
         conditions = () if y is None else (self._encode_conditions(y, n_samples, self.dtype_),)
         seed = draw_seed(self.random_state if random_state is None else random_state)
-        with show_progress("Sampling", n_samples, self.verbose):
-            if np.isnan(row).all() and (y is None or not self._is_joint):
-                rows = model.sample(n_samples, seed, self.dtype_, *conditions)
-            else:
-                rows = model.sample_given(row, n_samples, seed, *conditions)
+        if np.isnan(row).all() and (y is None or not self._is_joint):
+            rows = model.sample(n_samples, seed, self.dtype_, *conditions)
+        else:
+            rows = model.sample_given(row, n_samples, seed, *conditions)
         return self._restore_table(rows, observed=~np.isnan(row))
 
     # -- missing values ----------------------------------------------------------------------
@@ -310,13 +308,12 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         check_not_autoregressive(self.architecture_.network, "impute")
         rows = without_unknown(rows, self._fields)
         is_incomplete, model = has_missing_values(rows), self._predictor()
-        with show_progress("Imputing", int(is_incomplete.sum()), self.verbose):
-            if n_imputations is None:
-                return model.impute(rows, MEAN_DRAWS, self._is_rounded)[None]
-            imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations, axis=0)
-            if is_incomplete.any():
-                seed = draw_seed(self.random_state if random_state is None else random_state)
-                imputed[:, is_incomplete] = model.sample_missing(
-                    rows[is_incomplete], n_imputations, IMPUTE_DRAWS, seed
-                )
+        if n_imputations is None:
+            return model.impute(rows, MEAN_DRAWS, self._is_rounded)[None]
+        imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations, axis=0)
+        if is_incomplete.any():
+            seed = draw_seed(self.random_state if random_state is None else random_state)
+            imputed[:, is_incomplete] = model.sample_missing(
+                rows[is_incomplete], n_imputations, IMPUTE_DRAWS, seed
+            )
         return imputed

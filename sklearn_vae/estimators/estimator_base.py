@@ -26,7 +26,7 @@ from sklearn_vae.persistence.estimators import SerializationMixin
 from sklearn_vae.posteriors import POSTERIORS
 from sklearn_vae.priors import PRIORS
 from sklearn_vae.system.compute import default_modes, is_out_of_memory
-from sklearn_vae.training.callbacks import raise_interruption
+from sklearn_vae.training.interruption import raise_interruption
 
 # Objects by parameter and by the name that a user may pass instead.
 NAMED: dict[str, Mapping[str, Any]] = {

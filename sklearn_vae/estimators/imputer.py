@@ -55,7 +55,7 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the fit, unless ``estimator`` has one, and of the draws.
     verbose : bool or int, default=False
-        True to print the progress of the default fit, and the weight of the trees.
+        True to print a line per iteration of the default fit.
 
     Attributes
     ----------

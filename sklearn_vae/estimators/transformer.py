@@ -133,7 +133,7 @@ class VAETransformer(
     random_state : int, RandomState instance or None, default=None
         Seed. Give an integer for the same result at every fit.
     verbose : bool or int, default=False
-        True for a line of progress, 2 for a line per iteration.
+        True to print a line per iteration.
 
     Attributes
     ----------

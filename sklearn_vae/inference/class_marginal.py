@@ -8,7 +8,6 @@ import numpy as np
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import softmax
 from sklearn_vae.numerics.random import Stream, stream_seed
-from sklearn_vae.system import uncounted
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class ClassMarginal:
 
     def sample_given(self, row: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
         """Draw rows given the values of one row (n_features,) that are not NaN."""
-        with uncounted():
-            joint = self.joint_log_density(row[None], SCORE_DRAWS)[0].astype(np.float64)
+        joint = self.joint_log_density(row[None], SCORE_DRAWS)[0].astype(np.float64)
         codes = self._draw_classes(softmax(joint, 0), n_samples, seed)
         return self.predictor.sample_given(row, n_samples, seed, codes.astype(row.dtype))
 

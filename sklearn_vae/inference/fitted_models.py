@@ -27,7 +27,7 @@ from sklearn_vae.numerics.rows import (
     rows_in_memory,
     spread_rows,
 )
-from sklearn_vae.system import advance, one_thread, uncounted
+from sklearn_vae.system import one_thread
 
 # Numbers of a model, or of Sobol points, that are kept between calls, at most: otherwise a fitted
 # model would hold a second copy of large weights.
@@ -64,12 +64,8 @@ def map_in_numpy(
     function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, rows_per_chunk: int
 ) -> np.ndarray:
     """Apply a function to chunks of rows, and join their results."""
-    results = []
     with one_thread("blas"):
-        for chunk in batches(len(rows), rows_per_chunk):
-            results.append(function(rows[chunk]))
-            advance(chunk.stop - chunk.start)
-    return np.concatenate(results)
+        return np.concatenate([function(rows[part]) for part in batches(len(rows), rows_per_chunk)])
 
 
 @dataclass(frozen=True)
@@ -242,8 +238,7 @@ class FittedVAE(FittedModel):
             log_p = self.map(partial(self.log_evidence, refines=refines), rows, **options)
             if len(poor := np.flatnonzero(np.isnan(log_p))):
                 refined = partial(self.log_evidence, is_refined=True)
-                with uncounted():
-                    log_p[poor] = self.map(refined, rows[poor], **options)
+                log_p[poor] = self.map(refined, rows[poor], **options)
             parts.append(log_p)
         return np.concatenate(parts)
 

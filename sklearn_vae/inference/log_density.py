@@ -33,7 +33,7 @@ SCORE_DRAWS = 128
 MEAN_DRAWS = 128
 IMPUTE_DRAWS = 256
 # Further proposals per row at most, and the fewest draws from each.
-MAX_PROPOSALS = 6
+MAX_PROPOSALS = 3
 MIN_DRAWS = 128
 # Up to so many dimensions, a row has all draws from the prior, as they find far modes. With more,
 # its first score has one in so many, and so has every draw that is decoded for each row.

@@ -202,8 +202,8 @@ class LikelyComponents:
             normals = laplace_proposals(loc, information, namespace(loc).ones_like(loc), first)
             sampler.add(normals, self.points.prior[:, :n_prior])
             yield *at, sampler
-            is_poor, further = sampler.is_uneven()[0], self.points.further[:3]
-            for rows, refined in refine(sampler, is_poor, further, add_draws):
+            is_poor = sampler.is_uneven()[0]
+            for rows, refined in refine(sampler, is_poor, self.points.further, add_draws):
                 yield at[0][rows], at[1][rows], refined
 
 

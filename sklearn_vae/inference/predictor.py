@@ -23,7 +23,7 @@ from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.numerics.random import Stream, make_generator, sample_categorical, stream_seed
 from sklearn_vae.numerics.rows import ROWS_AT_A_TIME, batches, rows_in_memory
 from sklearn_vae.persistence.validation import check_array, check_integer
-from sklearn_vae.system import advance, uncounted, warn
+from sklearn_vae.system import warn
 from sklearn_vae.system.compute import default_modes, is_out_of_memory, map_on_threads
 
 # Draws for each one that is kept, as its total is near a known one.
@@ -68,7 +68,6 @@ def map_chunks(
                     if results is None:
                         results = np.empty((len(X), *result.shape[1:]), result.dtype)
                     results[rows] = result
-                    advance(n_rows)
                     continue
                 if n_rows == len(chunks) == 1:
                     raise MemoryError(f"There is no memory for one row: {result}") from result
@@ -147,13 +146,12 @@ class TorchModel(FittedModel):
         of_levels = np.random.default_rng(stream_seed(seed, Stream.LEVELS))
         x = None if y is None else self.encode_conditions(y.astype(dtype))
         X, left = np.empty((n_samples, self.encoder.n_features), dtype), np.arange(n_samples)
-        for is_first in [True] + [False] * MAX_REDRAWS * relates:
+        for _ in range(1 + MAX_REDRAWS * relates):
             encoded = np.empty((len(left), self.encoder.n_columns), dtype)
             for rows in batches(len(left), self.rows_per_chunk()):
                 n_rows = rows.stop - rows.start
                 conditions = () if x is None else (to_tensor(x[left[rows]], dtype, self.device),)
                 encoded[rows] = model.sample(n_rows, generator, *conditions).cpu().numpy()
-                advance(n_rows * is_first)
             decoded = self.encoder.inverse_transform(encoded, of_levels)
             if relates:
                 self.encoder.relate(decoded, of_levels)
@@ -167,8 +165,7 @@ class TorchModel(FittedModel):
     @torch.no_grad()
     def log_kept(self, seed: int, n_rows: int = 4096) -> float:
         """Log-probability of rows that keep orders and labels, as the model draws them."""
-        with uncounted():
-            X = self._draw(n_rows, seed, np.dtype(float), relates=False)
+        X = self._draw(n_rows, seed, np.dtype(float), relates=False)
         n_kept = n_rows - self.encoder.are_broken(X).sum()
         return float(np.log((n_kept + 1) / (n_rows + 1)))
 
@@ -221,9 +218,7 @@ class TorchModel(FittedModel):
                 size = batch.stop - batch.start
                 n_draws = max(1 << (size - 1).bit_length(), 256)  # as many, to a power of two
                 part = stream_seed(seed, Stream.CONDITIONAL, count, batch.start)
-                with uncounted():
-                    drawn = self.sample_missing(observed[rows], size, n_draws, part, part)
-                advance(size * int(rows.sum()))
+                drawn = self.sample_missing(observed[rows], size, n_draws, part, part)
                 X[order[first[rows] + np.arange(batch.start, batch.stop)[:, None]]] = drawn
         return X
 

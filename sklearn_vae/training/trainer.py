@@ -30,9 +30,9 @@ from sklearn_vae.numerics.random import (
 from sklearn_vae.numerics.rows import aligned, validation_sizes
 from sklearn_vae.objectives import LossTerms, Minibatch
 from sklearn_vae.system.compute import map_on_threads, threads_for
-from sklearn_vae.training.callbacks import PrintProgress, keyboard
 from sklearn_vae.training.dataset import CHUNK_ROWS, Dataset
 from sklearn_vae.training.gradients import LossGradient
+from sklearn_vae.training.interruption import keyboard
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult
 from sklearn_vae.training.optimizer import (
     STAGES,
@@ -70,11 +70,7 @@ class Trainer(NeuralNet):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        if not self.verbose:
-            return []
-        if self.verbose == 1:
-            return [("print_progress", PrintProgress())]
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())] * bool(self.verbose)
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Use ``FlatAdam`` in place of a torch optimizer."""
@@ -92,7 +88,6 @@ class Trainer(NeuralNet):
         """Train all members, with early stopping by validation rows; return one result for each."""
         train = self.begin(optimizer_state)
         try:
-            self.n_epochs_ = max(config.max_iter for config in self.configs)
             self.remove_finished(self.scheduler_.done)
             while len(self.members_) and self.train_epoch():
                 pass

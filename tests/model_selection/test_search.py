@@ -1,7 +1,6 @@
 """VAESearchCV: equality with scikit-learn's searches."""
 
 import pickle
-import re
 from collections import Counter
 
 import numpy as np
@@ -412,11 +411,10 @@ def test_verbose_prints_the_number_of_fits_and_the_progress_of_the_training(caps
     """The former with that of the search, the latter with that of the VAE."""
     vae = make_vae(max_iter=4, early_stopping=False, verbose=True)
     VAESearchCV(vae, {"beta": [0.5, 1.0]}, cv=2, refit=False, verbose=1).fit(X)
-    first, last = capsys.readouterr().out.splitlines()
-    title = rf"Training on {len(X) // 2} rows: iteration "
+    first, *table = capsys.readouterr().out.splitlines()
 
     assert first == "Fitting 2 folds for each of 2 candidates, totalling 4 fits"
-    assert re.fullmatch(rf"{title}4, loss -?\d+\.\d\d, \d+\.\d s", last)
+    assert len(table) == 2 + 4
 
 
 # -- metadata routing ------------------------------------------------------------------------

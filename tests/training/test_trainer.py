@@ -8,7 +8,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
-from sklearn_vae import VAETransformer, system
+from sklearn_vae import VAETransformer
 from sklearn_vae.likelihoods import LogNormal
 from sklearn_vae.objectives import ELBO, KLWeight, LinearWarmup
 from sklearn_vae.training.dataset import Dataset
@@ -307,41 +307,15 @@ def test_skorchs_scheduler_schedules(bent, make_model):
 
 
 def test_a_line_is_printed_per_iteration_if_asked_for(bent, make_model, capsys):
-    """verbose=2, and silence with 0."""
+    """verbose=1, and silence with 0."""
     run(make_model(bent), to_dataset(bent))
     silent = capsys.readouterr().out
-    run(make_model(bent), to_dataset(bent), verbose=2)
+    run(make_model(bent), to_dataset(bent), verbose=1)
     lines = capsys.readouterr().out.splitlines()
 
     assert silent == ""
     assert "reconstruction_loss" in lines[0]
     assert len(lines) == 2 + CONFIG.max_iter
-
-
-def test_a_log_has_a_line_at_intervals_and_one_at_the_end(bent, make_model, monkeypatch, capsys):
-    """A line per state would fill it."""
-    run(make_model(bent), to_dataset(bent), verbose=1)
-    few = capsys.readouterr().out.splitlines()
-    monkeypatch.setattr(system, "LOG_SECONDS", 0.0)
-    run(make_model(bent), to_dataset(bent), verbose=1)
-    many = capsys.readouterr().out.splitlines()
-
-    assert len(few) == 1
-    assert len(many) == CONFIG.max_iter + 1
-
-
-def test_the_last_line_says_that_the_training_was_interrupted(bent, make_model, capsys):
-    """An iteration that was not finished has no losses."""
-
-    class Stop(Callback):
-        def on_grad_computed(self, net, **kwargs):
-            if len(net.history) == 2:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(make_model(bent), to_dataset(bent), verbose=1, callbacks=[Stop()])
-
-    assert capsys.readouterr().out.startswith("Training on 120 rows: iteration 2, interrupted, ")
 
 
 @pytest.mark.gpu
