@@ -148,17 +148,26 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
         return X
     frame = as_narwhals(X)
     if isinstance(frame, nw.DataFrame):
-        if nw.dependencies.is_pandas_dataframe(X):
-            frame = nw.from_native(X.apply(_without_category, value=missing_values))
+        # by position: libraries read some names, as tuples and "*", as those of several columns
+        names = [str(j) for j in range(X.shape[1])]
+        is_pandas = nw.dependencies.is_pandas_dataframe(X)
+        if is_pandas:
+            X_alike = X.apply(_without_category, value=missing_values)
+            frame = nw.from_native(X_alike.set_axis(names, axis=1))
+        original = frame.columns
+        frame = frame.rename(dict(zip(original, names, strict=True)))
         is_text = isinstance(missing_values, str)
-        return frame.with_columns(
+        replaced = frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
             else nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
             for name, dtype in frame.schema.items()
             if dtype == nw.Object
             or (dtype in (nw.String, nw.Categorical) if is_text else dtype.is_numeric())
-        ).to_native()
+        )
+        if is_pandas:
+            return replaced.to_native().set_axis(X.columns, axis=1)
+        return replaced.rename(dict(zip(names, original, strict=True))).to_native()
     values = np.asarray(X)
     if values.dtype.kind in "mM":
         return X

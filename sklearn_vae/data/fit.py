@@ -129,7 +129,7 @@ def fit_encoder(
     counts = [j for j in may_change if isinstance(columns[j], CountColumns)]
     for j, loss in losses_of_counts(columns, X, weight, counts).items():
         columns[j] = fit_column(replace(may_change[j], loss_of_counts=loss))
-    scored = [j for j in may_change if j not in counts]
+    scored = [j for j in may_change if type(columns[j]) is RealColumns]
     scored = [j for j in scored if not Values.of(may_change[j]).has_far_values]
     for j in find_curved(columns, X, weight, scored):
         columns[j] = fit_column(may_change[j], is_plain=True)

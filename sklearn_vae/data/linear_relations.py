@@ -97,7 +97,9 @@ class LinearRelation:
     @np.errstate(all="ignore")
     def agrees(self, X: np.ndarray, doubt: np.ndarray | float = 0.0) -> np.ndarray:
         """Find rows in which the relation holds, but for rounding and the ``doubt``: (n,)."""
-        return np.abs(X[:, self.derived] - self.predict(X)) <= self.tolerance(X) + doubt
+        predicted = self.predict(X)
+        agrees = np.abs(X[:, self.derived] - predicted) <= self.tolerance(X) + doubt
+        return agrees & np.isfinite(predicted)  # no ratio to 0
 
     def is_beyond(self, X: np.ndarray) -> np.ndarray:
         """Find rows whose derived value is less or larger than all in ``fit``: (n, d) -> (n,)."""
@@ -138,7 +140,8 @@ class LinearRelation:
             is_error = (values * self.signs[-1] < 0) & (np.abs(values) <= 0.5 * self.width)
             values = np.where(is_error, 0.0, values)
         largest = np.finfo(X.dtype).max
-        X[rows, self.derived] = np.clip(values, -largest, largest)
+        bounds = np.where(np.isinf(values), self.limits[:, None], [[-largest], [largest]])
+        X[rows, self.derived] = np.clip(values, *bounds)
 
     def reflect(self, X: np.ndarray, is_fixed: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Change derived values of the wrong sign, in place: those of samples are reflected at 0.

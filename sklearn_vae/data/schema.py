@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import DAY, Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.reading import TableReader
+from sklearn_vae.data.reading import TableReader, codes_of
 from sklearn_vae.persistence.validation import check_hashes, serializable
 
 
@@ -172,10 +172,10 @@ class Schema:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
             elif is_alike:
-                codes, values = library.codes(cells.to_native())
+                codes, values = codes_of(cells, library)
                 if new := field.unknown(codes[~is_missing], values):
                     extended = field.with_categories(new)
-                    known = extended.recode(*library.codes(filled.to_native()), "missing")
+                    known = extended.recode(*codes_of(filled, library), "missing")
                     codes = np.where(is_missing, known, extended.recode(codes, values, "missing"))
                     column = nw.from_native(library.frame([(extended, codes)], len(codes), table))
                     columns.extend(column.rename({column.columns[0]: filled.name}).iter_columns())

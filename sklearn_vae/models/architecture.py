@@ -34,16 +34,15 @@ class Architecture(Layout):
 
     def check_sizes(self, weights: Sequence[int]) -> None:
         """Check that arrays of these sizes can be its parameters, before the model is built."""
-        counts = [
-            size * n
-            for likelihood, n in self.blocks
-            for size in (1, likelihood.width, *likelihood.param_sizes)
-        ]
-        counts += [self.n_components, *self.hidden_layer_sizes]
+        sizes = [self.n_components, *self.hidden_layer_sizes]
+        counts = [n for _, n in self.blocks]  # one of 0 columns where all are constant
+        for likelihood, n in self.blocks:
+            sizes += likelihood.width, *likelihood.param_sizes
+            counts += n * likelihood.width, *(n * size for size in likelihood.param_sizes)
         n_layers = max(len(self.hidden_layer_sizes), len(getattr(self.network, "channels", ())))
         n_weights = sum(weights)
-        is_larger = max(*counts, self.n_columns) > n_weights or n_layers > len(weights)
-        if min(counts) < 1 or is_larger:
+        is_larger = max(*counts, *sizes, self.n_columns) > n_weights or n_layers > len(weights)
+        if min(sizes) < 1 or min(counts) < 0 or is_larger:
             raise ValueError(f"{n_weights} weights cannot have the architecture's shapes")
         if self.n_components > MAX_DIMS or not self.posterior.fits(self.n_components):
             raise ValueError("the codes do not fit into the latent space")

@@ -232,6 +232,21 @@ def test_ratios_are_derived_from_what_is_coarser(rng):
     assert derived(np.column_stack([area, price, (price / area).round()])).keys() == {2}
 
 
+@pytest.mark.parametrize("has_zeros", [False, True])
+def test_ratios_to_zero_are_finite(has_zeros, rng):
+    """A rate of 0 where no hours were worked is an exception; later rows may have it."""
+    hours = rng.gamma(3, size=200).round(1) + 0.1
+    hours[:60] *= not has_zeros
+    total = rng.gamma(3, 20, size=200).round(2)
+    X = np.column_stack([total, hours, np.divide(total, hours, out=0 * hours, where=hours > 0)])
+    new = [[50, 0, np.nan], [50, 2, np.nan]]
+    imputed = fit(VAETransformer, X).impute(new)[:, 2]
+
+    assert bool(derived(X)) != has_zeros
+    assert (imputed >= 0).all()
+    assert (imputed <= X[:, 2].max()).all()
+
+
 def test_rates_are_derived_from_counts(rng):
     """As a share of many, recorded more finely than whole numbers of them tell."""
     sessions = np.exp(rng.normal(7, 0.3, 300)).round()

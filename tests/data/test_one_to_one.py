@@ -50,6 +50,17 @@ def test_codes_and_labels_are_found(rng):
     np.testing.assert_array_equal(pair.derived_values, [5, -2, 0.5])
 
 
+@pytest.mark.parametrize("draw", [lambda r: r.poisson(2, 200), lambda r: r.integers(9, size=200)])
+def test_a_number_beside_its_label_is_derived(draw, rng):
+    """Also one that would be a count, or have normal scores."""
+    number = draw(rng)
+    x = number + rng.normal(size=200)
+    table = pd.DataFrame({"label": [f"level {k}" for k in number], "number": number, "x": x})
+    sample = density(table).sample(100)
+
+    assert (sample["label"] == "level " + sample["number"].astype(str)).all()
+
+
 @pytest.mark.parametrize("holed", [[1], [2], [1, 2]])
 def test_codes_and_labels_with_holes_are_found(holed, rng):
     """In either column, or in both: what is missing is known from the other one."""

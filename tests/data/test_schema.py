@@ -134,6 +134,17 @@ def test_every_dtype_is_restored(table):
     assert_round_trip(table)
 
 
+@pytest.mark.parametrize("table", TABLES, ids=library_and_dtype)
+def test_observed_cells_of_every_dtype_are_kept(table):
+    """Beside others that are imputed."""
+    schema = Schema.fit(table)
+    numbers = schema.transform(table)
+    first = numbers[:1] if np.isfinite(numbers[0]).all() else numbers[-1:]
+    filled = schema.inverse_transform(np.where(np.isnan(numbers), first, numbers))
+
+    assert_equal(schema.keep_observed(filled, table, np.isnan(numbers)), filled)
+
+
 def test_observed_numbers_that_a_dtype_cannot_hold_are_kept():
     """A column of whole numbers in ``fit`` may have fractions later, or larger ones."""
     frame = pd.DataFrame({"a": [0, 3], "b": np.array([0, 200], dtype="uint8"), "c": [0.5, 1]})

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.special import logsumexp
 from sklearn.base import clone
 
-from sklearn_vae import VAEDensity, VAETransformer
+from sklearn_vae import VAEDensity, VAETransformer, load
 from tests.conftest import condition_normal, slow
 
 pd = pytest.importorskip("pandas")
@@ -251,10 +251,11 @@ def test_a_frame_needs_only_the_columns_that_are_used(passengers, of_passengers)
 @pytest.mark.parametrize(
     "model", [VAETransformer(1), VAEDensity(1)], ids=lambda m: type(m).__name__
 )
-def test_a_table_of_constants_is_sampled_and_imputed(model):
-    """The model of such a table has no columns."""
+def test_a_table_of_constants_is_sampled_and_imputed(model, tmp_path):
+    """The model of such a table has no columns. It is read from a file."""
     table = pd.DataFrame({"number": [1.5, 1.5], "word": ["a", "a"]})
-    model = model.fit(table)
+    model.fit(table).save(tmp_path / "model.vae")
+    model = load(tmp_path / "model.vae")
     (drawn,) = model.impute(table.assign(word=None), n_imputations=1)
 
     pd.testing.assert_frame_equal(drawn, table)

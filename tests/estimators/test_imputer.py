@@ -141,6 +141,26 @@ def test_sparse_columns_of_pandas_are_imputed_as_dense_ones(missing_values, rng)
     pd.testing.assert_frame_equal(make().fit_transform(sparse), make().fit_transform(frame))
 
 
+@pytest.mark.parametrize(
+    "names", [["*", "b"], ["^a.*$", "a"], pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])]
+)
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_with_missing_values_have_any_names(names, library, rng):
+    """Patterns of polars, and tuples, are names of several columns to some libraries."""
+    X = rng.normal(size=(40, 2))
+    X[::5, 0] = -1
+    frame = pd.DataFrame(X, columns=names)
+    if library != "pandas":
+        if isinstance(names, pd.MultiIndex):
+            pytest.skip("only pandas has such names")
+        frame = as_table(frame, library)
+    imputer = VAEImputer(VAETransformer(1, max_iter=1), missing_values=-1)
+    imputed = np.asarray(imputer.fit_transform(frame))
+
+    assert (imputed[::5, 0] != -1).all()
+    np.testing.assert_array_equal(imputed[1::5], X[1::5])
+
+
 def test_observed_cells_of_an_empty_column_are_kept(tmp_path):
     """As scikit-learn's imputers keep them."""
     X = np.random.default_rng(0).normal(size=(30, 2))

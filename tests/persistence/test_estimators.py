@@ -242,6 +242,9 @@ def test_an_attribute_that_cannot_be_serialized_is_named(tmp_path):
     schedule.extra_ = object()
     with pytest.raises(TypeError, match="attribute 'extra_'"):
         schedule.set_params(beta=1.0).save(path)
+    schedule.extra_ = ["caf\udce9"]  # bytes of another encoding, read with surrogateescape
+    with pytest.raises(TypeError, match=r"attribute 'extra_'.* it is no Unicode text"):
+        schedule.save(path)
     schedule.extra_ = schedule
     with pytest.raises(TypeError, match=r"attribute 'extra_'.*recursion.*Pickle the model"):
         schedule.save(path)
