@@ -27,7 +27,8 @@ def losses_of_counts(
 
     Given codes, the variance of a count is at least its mean, and counts are uncorrelated. Where
     a regression on the columns that correlate most leaves less, or two counts correlate more than
-    their rates can, the loss is the divergence of normal distributions.
+    their rates can, by ``N_ERRORS`` standard errors, the loss is the divergence of normal
+    distributions: after a regression the least one by these errors, of two counts the estimate.
     """
     chosen = spread_out(len(X))
     X, weight = X[chosen], weight[chosen]
@@ -51,7 +52,8 @@ def losses_of_counts(
     scale = np.sqrt(variance[of_counts] / mean[of_counts])
     pairs = correlation[np.ix_(of_counts, of_counts)] * np.outer(scale, scale)
     smaller = np.minimum.outer(n_rows[of_counts], n_rows[of_counts])
-    losses = _losses_of_pairs(pairs, smaller).max(axis=1)
+    is_sure = _losses_of_pairs(pairs, smaller, N_ERRORS) > 0
+    losses = (is_sure * _losses_of_pairs(pairs, smaller, 0)).max(axis=1)
     for k, i in enumerate(of_counts.tolist()):
         others = np.flatnonzero(owner != owner[i])
         residual = variance[i] * _fraction_left(correlation, i, others, n_rows[i])
@@ -76,17 +78,17 @@ def _fraction_left(
     return unbiased * (1 + N_ERRORS * np.sqrt(2 / n_rows))
 
 
-def _losses_of_pairs(covariance: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
+def _losses_of_pairs(covariance: np.ndarray, n_rows: np.ndarray, n_errors: float) -> np.ndarray:
     """Nats that two counts lose whose rates cannot correlate so: (k, k), (k, k) -> (k, k).
 
     Of counts over the roots of their means, Poisson variables have variances of 1 beside those of
-    their rates.
+    their rates. The loss is the least one by so many standard errors.
     """
     variance = np.diag(covariance)
     squares = np.outer(variance, variance)
-    of_rates = np.maximum(variance * (1 + N_ERRORS * np.sqrt(2 / np.diag(n_rows))) - 1, 0)
-    error = N_ERRORS * np.sqrt((squares + covariance**2) / n_rows)
-    found = (np.abs(covariance) - error).clip(min=0)
+    of_rates = np.maximum(variance * (1 + n_errors * np.sqrt(2 / np.diag(n_rows))) - 1, 0)
+    error = n_errors * np.sqrt((squares + covariance**2) / n_rows)
+    found = (np.abs(covariance) - error).clip(0, np.sqrt(squares * (1 - 1 / n_rows).clip(min=0)))
     np.fill_diagonal(found, 0)
     possible = np.minimum(np.sqrt(np.outer(of_rates, of_rates)), found)
     left = squares - possible**2

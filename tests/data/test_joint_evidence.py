@@ -1,4 +1,4 @@
-"""Columns of a curved surface, by the evidence of the other columns."""
+"""Columns of a curved surface, and dependent counts, by the evidence of the other columns."""
 
 import numpy as np
 import pytest
@@ -23,6 +23,27 @@ def has_knots(X):
     for group in fit(X).groups:
         mask[group.indices] = group.has_knots
     return mask
+
+
+@pytest.mark.parametrize("mean", [1.4, 4])
+def test_counts_that_depend_keep_their_dependence(mean):
+    """Of 300 rows. Given codes, Poisson variables of these means would be independent."""
+    rng = np.random.default_rng(0)
+    goals, new = rng.poisson(mean, size=(2, 300)).astype(float)
+    X, rows = (np.column_stack([n, rng.binomial(n.astype(int), 0.45)]) for n in (goals, new))
+    truth = stats.poisson(mean).logpmf(rows[:, 0]) + stats.binom(rows[:, 0], 0.45).logpmf(
+        rows[:, 1]
+    )
+    vae = VAETransformer(max_iter=20, random_state=0).fit(X)
+
+    assert vae.score(rows) > truth.mean() - 0.12
+    assert np.corrcoef(vae.sample(2000).T)[0, 1] > 0.8 * np.corrcoef(X.T)[0, 1]
+
+
+def test_independent_counts_are_poisson_variables(rng):
+    X = rng.poisson([1, 2, 3], size=(300, 3)).astype(float)
+
+    assert {str(each) for each in fit(X).likelihoods} == {"Poisson()"}
 
 
 @pytest.fixture
