@@ -11,7 +11,7 @@ from sklearn_vae.data.fields import DAY
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import Values, is_common
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, TrainingColumn, recording
-from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
+from sklearn_vae.numerics.rows import small_batches, spread_out, without_copies
 
 # Relative width of values that agree and have no steps: sums in single precision are so exact.
 RELATIVE_WIDTH = 2.0**-18
@@ -85,7 +85,7 @@ class _Search:
             complete.append(batch.start + np.flatnonzero(is_known.all(axis=1)))
         rows = np.concatenate(complete)
         rows = rows[spread_out(len(rows))]
-        self.rows = X[rows[distinct(X[np.ix_(rows, columns)])]]
+        self.rows = X[rows[without_copies(X[np.ix_(rows, columns)])]]
         values = self.rows[:, columns].astype(np.float64)
         with np.errstate(all="ignore"):  # of very large and very small numbers, or no logarithms
             linked = np.log(values) if is_log else values

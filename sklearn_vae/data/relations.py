@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, N_ERRORS
-from sklearn_vae.numerics.rows import distinct, small_batches, spread_out
+from sklearn_vae.numerics.rows import distinct, small_batches, spread_out, without_copies
 from sklearn_vae.persistence.validation import serializable
 
 # Rows that repeat an earlier value other than the most common one, at least, against chance.
@@ -453,7 +453,7 @@ def find_orders(
     if not 1 < len(columns) <= MAX_COMPARED:
         return Orders()
     rows = X[np.ix_(spread_out(len(X)), np.array(columns))]
-    rows = rows[distinct(rows)]  # copies of rows are no evidence
+    rows = rows[without_copies(rows)]  # of one thing that was recorded several times
     has_many = np.array([len(np.unique(x[~np.isnan(x)])) > 2 for x in rows.T])
     rows, indices = rows[:, has_many], np.array(columns)[has_many]
     ordered = np.sort(rows, axis=0)  # missing values are last

@@ -35,6 +35,18 @@ def distinct(X: np.ndarray) -> np.ndarray:
     return np.unique(np.nan_to_num(X, nan=np.inf), axis=0, return_index=True)[1]
 
 
+def without_copies(X: np.ndarray) -> np.ndarray:
+    """Indices of the distinct rows of a table (n, d), or of all where copies are due to chance.
+
+    So they are where half of the rows or more would be copies if columns were independent, but
+    not of fewer than eight distinct rows, which few rules contradict.
+    """
+    chosen = distinct(X)
+    shuffled = np.random.default_rng(0).permuted(X, axis=0)
+    is_chance = 2 * len(distinct(shuffled)) <= len(X) and len(chosen) >= 8
+    return np.arange(len(X)) if is_chance else chosen
+
+
 def spread_out(n_rows: int, max_rows: int = 2048) -> np.ndarray:
     """Indices of at most ``max_rows`` rows, one of each of equal parts of a table, in order.
 

@@ -294,6 +294,7 @@ def test_totals_of_few_values():
     other = np.random.default_rng(1).normal(size=400)
 
     assert derived(np.column_stack([adults, children, adults + children, other])).keys() == {2}
+    assert derived(np.column_stack([adults, children, adults + children])).keys() == {2}
 
 
 def test_means_of_few_marks(rng):

@@ -231,6 +231,17 @@ def test_rounding_errors_break_no_order():
     assert orders.are_broken(np.array([[0.3001, 0.3]])).all()
 
 
+def test_small_counts_are_in_order(rng):
+    """Rows of few values are copies by chance; independent ones are in no order."""
+    goals = rng.poisson(1.4, 300)
+    X = np.column_stack([goals, rng.binomial(goals, 0.45)]).astype(float)
+    assert find_orders(X, [0, 1], ["", ""]).pairs.tolist() == [[1, 0]]
+
+    for _ in range(40):
+        apart = rng.poisson([0.3, 0.7, 1, 2], (300, 4)) + np.array([0, 0, 0, 1.0])
+        assert not len(find_orders(apart, [0, 1, 2, 3], [""] * 4).pairs)
+
+
 def test_copies_of_rows_with_holes_are_no_evidence(rng):
     """A bootstrap repeats rows, with missing values, too."""
     low = rng.normal(size=5)
