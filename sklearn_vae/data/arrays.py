@@ -149,13 +149,12 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
     frame = as_narwhals(X)
     if isinstance(frame, nw.DataFrame):
         # by position: libraries read some names, as tuples and "*", as those of several columns
-        names = [str(j) for j in range(X.shape[1])]
-        is_pandas = nw.dependencies.is_pandas_dataframe(X)
-        if is_pandas:
-            X_alike = X.apply(_without_category, value=missing_values)
-            frame = nw.from_native(X_alike.set_axis(names, axis=1))
-        original = frame.columns
-        frame = frame.rename(dict(zip(original, names, strict=True)))
+        names, positions = frame.columns, [str(j) for j in range(X.shape[1])]
+        if is_pandas := nw.dependencies.is_pandas_dataframe(X):
+            X_declared = X.apply(_without_category, value=missing_values)
+            frame = nw.from_native(X_declared.set_axis(positions, axis=1))
+        else:
+            frame = frame.rename(dict(zip(names, positions, strict=True)))
         is_text = isinstance(missing_values, str)
         replaced = frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
@@ -167,7 +166,7 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
         )
         if is_pandas:
             return replaced.to_native().set_axis(X.columns, axis=1)
-        return replaced.rename(dict(zip(names, original, strict=True))).to_native()
+        return replaced.rename(dict(zip(positions, names, strict=True))).to_native()
     values = np.asarray(X)
     if values.dtype.kind in "mM":
         return X

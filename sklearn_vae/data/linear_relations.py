@@ -139,9 +139,9 @@ class LinearRelation:
         if rounds:
             is_error = (values * self.signs[-1] < 0) & (np.abs(values) <= 0.5 * self.width)
             values = np.where(is_error, 0.0, values)
+        values = np.where(np.isinf(values), values.clip(*self.limits), values)  # a ratio to 0
         largest = np.finfo(X.dtype).max
-        bounds = np.where(np.isinf(values), self.limits[:, None], [[-largest], [largest]])
-        X[rows, self.derived] = np.clip(values, *bounds)
+        X[rows, self.derived] = np.clip(values, -largest, largest)
 
     def reflect(self, X: np.ndarray, is_fixed: np.ndarray, *, is_sample: bool) -> np.ndarray:
         """Change derived values of the wrong sign, in place: those of samples are reflected at 0.

@@ -240,13 +240,6 @@ class _FrameColumn(Column):
         return self.library.codes(self.series.to_native())
 
 
-def codes_of(series: nw.Series, library: Library) -> tuple[np.ndarray, list]:
-    """Factorize a column: codes (n,), -1 if missing, and unique values, or declared categories."""
-    if series.dtype == nw.Object:
-        return library.codes(series.to_native())
-    return _FrameColumn("", series, library).codes()
-
-
 class TableReader:
     """A table of any library."""
 

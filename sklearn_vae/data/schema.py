@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_vae.data.arrays import as_narwhals
 from sklearn_vae.data.fields import DAY, Field, has_time_zone, shorten
 from sklearn_vae.data.libraries import LIBRARIES
-from sklearn_vae.data.reading import TableReader, codes_of
+from sklearn_vae.data.reading import TableReader
 from sklearn_vae.persistence.validation import check_hashes, serializable
 
 
@@ -172,15 +172,21 @@ class Schema:
                     keep = nw.new_series("", is_missing, nw.Boolean, backend=frame.implementation)
                     columns.append(filled.zip_with(keep, cells))
             elif is_alike:
-                codes, values = codes_of(cells, library)
+                codes, values = _codes_of(cells)
                 if new := field.unknown(codes[~is_missing], values):
                     extended = field.with_categories(new)
-                    known = extended.recode(*codes_of(filled, library), "missing")
+                    known = extended.recode(*_codes_of(filled), "missing")
                     codes = np.where(is_missing, known, extended.recode(codes, values, "missing"))
                     column = nw.from_native(library.frame([(extended, codes)], len(codes), table))
                     columns.extend(column.rename({column.columns[0]: filled.name}).iter_columns())
         joined = frame.with_columns(columns).to_native()  # without the names of a MultiIndex
         return joined.set_axis(table.columns, axis=1) if self.container == "pandas" else joined
+
+
+def _codes_of(series: nw.Series) -> tuple[np.ndarray, list]:
+    """Factorize a column as a table's: codes (n,), and unique values or declared categories."""
+    (column,) = TableReader(series.alias("").to_frame().to_native()).columns
+    return column.codes()
 
 
 def _lost_numbers(filled: nw.Series, cells: nw.Series, is_missing: np.ndarray) -> np.ndarray | None:

@@ -307,9 +307,10 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         """Impute missing cells of validated rows: (n_imputations or 1, n, n_features)."""
         check_not_autoregressive(self.architecture_.network, "impute")
         rows = without_unknown(rows, self._fields)
-        is_incomplete, model = has_missing_values(rows), self._predictor()
+        model = self._predictor()
         if n_imputations is None:
             return model.impute(rows, MEAN_DRAWS, self._is_rounded)[None]
+        is_incomplete = has_missing_values(rows)
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations, axis=0)
         if is_incomplete.any():
             seed = draw_seed(self.random_state if random_state is None else random_state)

@@ -42,9 +42,10 @@ def without_copies(X: np.ndarray) -> np.ndarray:
     not of fewer than eight distinct rows, which few rules contradict.
     """
     chosen = distinct(X)
+    if not 8 <= len(chosen) < len(X):
+        return chosen
     shuffled = np.random.default_rng(0).permuted(X, axis=0)
-    is_chance = 2 * len(distinct(shuffled)) <= len(X) and len(chosen) >= 8
-    return np.arange(len(X)) if is_chance else chosen
+    return np.arange(len(X)) if 2 * len(distinct(shuffled)) <= len(X) else chosen
 
 
 def spread_out(n_rows: int, max_rows: int = 2048) -> np.ndarray:

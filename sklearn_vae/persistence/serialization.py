@@ -58,11 +58,6 @@ VALUES: dict[str, tuple[Callable[[Any], object], Callable[..., object]]] = {
 }
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether a file can hold a text: not half of a pair, as of bytes that were not decoded."""
-    return text.encode(errors="ignore").decode() == text
-
-
 class NotSerializableError(TypeError):
     """A value that a file of data cannot hold."""
 
@@ -77,11 +72,14 @@ class Writer:
         """Convert a value to JSON. Names of its arrays begin with the name."""
         if isinstance(value, np.generic):
             value = value.item()
-        if isinstance(value, str) and not _is_unicode(value):
-            raise NotSerializableError(
-                f"{value!r:.100} cannot be serialized: it is no Unicode text"
-            )
-        if value is None or isinstance(value, str | bool | int | float):
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:  # of bytes that could not be decoded
+                message = f"{value!r:.100} cannot be serialized: it is no Unicode text"
+                raise NotSerializableError(message) from error
             return value
         if isinstance(value, np.ndarray):
             return self._write_array(value, name)

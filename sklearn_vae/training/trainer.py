@@ -70,7 +70,7 @@ class Trainer(NeuralNet):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())] * bool(self.verbose)
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())] if self.verbose else []
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Use ``FlatAdam`` in place of a torch optimizer."""
