@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, N_ERRORS
-from sklearn_vae.numerics.rows import distinct, small_batches, spread_out, without_copies
+from sklearn_vae.numerics.rows import small_batches, spread_out, without_copies
 from sklearn_vae.persistence.validation import serializable
 
 # Rows that repeat an earlier value other than the most common one, at least, against chance.
@@ -184,10 +184,10 @@ def find_followers(
 
 
 def first_of_copies(X: np.ndarray) -> np.ndarray:
-    """Return 1 for rows that are no copies of others, of very many for some, else 0: (n,)."""
+    """Return 1 for rows that are evidence, of very many for some, and 0 for copies: (n,)."""
     chosen = spread_out(len(X), MAX_DISTINCT_ROWS)
     is_first = np.zeros(len(X))
-    is_first[chosen[distinct(X[chosen])]] = 1
+    is_first[chosen[without_copies(X[chosen])]] = 1
     return is_first
 
 

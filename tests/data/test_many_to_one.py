@@ -251,6 +251,21 @@ def test_copies_of_rows_are_no_evidence(is_weighted, rng):
     assert share == pytest.approx(np.average(table["label"], weights=times), abs=0.05)
 
 
+def test_labels_of_small_counts_agree(rng):
+    """Rows of few values are copies by chance, and evidence."""
+    children = rng.poisson(0.8, 300)
+    table = pd.DataFrame(
+        {
+            "adults": 1 + rng.binomial(2, 0.5, 300),
+            "children": children,
+            "family": np.select([children == 0, children < 3], ["none", "small"], "large"),
+        }
+    )
+
+    (relation,) = complete(transformer().fit(table))
+    assert (relation.code, relation.labels.tolist()) == (1, [2])
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_number_with_a_label_of_its_own_is_no_evidence(seed):
     """As an amount of 0, which is paid by nothing: others are paid in any way.
