@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -43,24 +44,49 @@ def find_linear_relations(
     Of the columns in a relation, which have indices ``columns``, one is derived whose samples keep
     to its bounds, of the lowest cost (``_Search._preference``). The weight (n,) counts copies.
     """
-    relations: list[LinearRelation] = []
     if not 1 < len(columns) <= MAX_COMPARED:
-        return relations
+        return []
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > 0.5 * len(X)]
     zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}
-    searches = [(columns, False)]
+    pairs, totals, products = [(columns, "pairs")], [(columns, "totals")], []
     # fractions of zeros in factors of products: a column of many hides relations of others
     for low, high in pairwise((-1.0, 0.0, 0.5, 0.9)):
         if any(low < fraction <= high for fraction in zeros.values()):
-            searches.append(([j for j in zeros if zeros[j] <= high], True))
-    for indices, is_log in searches:
+            products.append(([j for j in zeros if zeros[j] <= high], "products"))
+    best: list[LinearRelation] = []
+    least = _search(X, weight, [*totals, *products], best)
+    # a derived column follows from no other columns: of other orders, one may find more relations
+    for first, others in ((pairs, [*totals, *products]), (products, totals)):
+        relations: list[LinearRelation] = []
+        cost = _search(X, weight, first if best else [], relations)
+        if relations:
+            cost += _search(X, weight, others, relations)
+            if (-len(relations), cost) < (-len(best), least):
+                best, least = relations, cost
+    return _sources_first(best) or []
+
+
+def _search(
+    X: np.ndarray,
+    weight: np.ndarray,
+    searches: Sequence[tuple[list[int], str]],
+    relations: list[LinearRelation],
+) -> float:
+    """Search for relations of columns and add them, in turn; return the sum of their costs.
+
+    They are two columns in proportion ("pairs"), or columns or their logarithms of which one is a
+    sum ("totals", "products").
+    """
+    cost = 0.0
+    for indices, kind in searches:
         for has_totals, max_cost in ((False, MAX_COST), (True, np.inf), (False, np.inf)):
             left_out = set() if has_totals else _derived(relations)  # they may hide others
             used = [j for j in indices if j not in left_out]
             if has_totals or len(used) < len(indices):
-                _Search(X, used, weight, relations, is_log=is_log).run(max_cost)
-    return _sources_first(relations) or []
+                search = _Search(X, used, weight, relations, is_log=kind == "products")
+                cost += search.run_pairs() if kind == "pairs" else search.run(max_cost)
+    return cost
 
 
 class _Search:
@@ -102,10 +128,27 @@ class _Search:
         self.units = cache(self._read)
         self.fraction_common = cache(self._fraction_common)
         self.basis: list[int] = []
+        self.cost = 0.0  # of the relations that it has found
         self.span = np.zeros((len(linked), 0))  # orthonormal
 
-    def run(self, max_cost: float) -> None:
-        """Add the relations that are found: parts before totals, derived columns in the basis."""
+    def run_pairs(self) -> float:
+        """Add the relations of two columns that are found; return the sum of their costs."""
+        errors = 1 - np.square(self.Z.T @ self.Z / max(len(self.Z), 1)).clip(max=1)
+        for j, k in combinations(np.argsort(self.scale, kind="stable").tolist(), 2):
+            self.basis, pair = [j], self.columns[[j, k]].tolist()
+            is_near = errors[j, k] < MAX_ERROR**2 and _derived(self.relations).isdisjoint(pair)
+            norm = float(np.sqrt(errors[j, k] * len(self.Z)))
+            may_follow = is_near and self._may_follow(k, norm)
+            relation = self._relation_with(k, MAX_COST) if may_follow else None
+            if relation is not None:
+                self.relations.append(relation)
+        return self.cost
+
+    def run(self, max_cost: float) -> float:
+        """Add the relations that are found: parts before totals, derived columns in the basis.
+
+        Return the sum of their costs.
+        """
         derived = _derived(self.relations)
         order = np.argsort(self.scale, kind="stable").tolist()
         for k in sorted(order, key=lambda k: self.columns[k] not in derived):
@@ -118,9 +161,10 @@ class _Search:
             relation = self._relation_with(k, max_cost) if may_follow else None
             if relation is not None:
                 self.relations.append(relation)
-            elif norm > RELATIVE_WIDTH and not (is_near and is_derived):
+            elif norm > RELATIVE_WIDTH:
                 self.basis.append(k)
                 self.span = np.column_stack([self.span, residual / norm])
+        return self.cost
 
     @np.errstate(all="ignore")  # of very large and very small numbers
     def _may_follow(self, k: int, norm: float) -> bool:
@@ -158,6 +202,7 @@ class _Search:
                 best, least = relation, cost + wrong
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
+            self.cost += least
         return best
 
     @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
@@ -297,8 +342,13 @@ class _Search:
         """
         sources_of_rows = self.rows[:, relation.sources].T
         n_common = max(np.unique(x, return_counts=True)[1].max() for x in sources_of_rows)
+        # against similar relations that do not hold: each row would with a probability of this
+        # fraction, and those of a source's most common value always
+        log_chance = {exact: np.log(EXACT if exact else 0.5) for exact in (True, False)}
         best: tuple[float, LinearRelation | None] = -np.inf, None
-        for cost, coefficients in _round_numbers(relation.coefficients):
+        for cost, coefficients in sorted(_round_numbers(relation.coefficients), key=itemgetter(0)):
+            if (n_common - len(self.rows)) * log_chance[True] - cost <= best[0]:
+                break
             change = coefficients - relation.coefficients
             added = (len(self.rows) - 1) * (change @ relation.covariance @ change)
             if coefficients.all() and added <= room:
@@ -308,9 +358,7 @@ class _Search:
                     # calendar years differ by a day
                     rounded = replace(rounded, width=relation.width + 2 * DAY / YEAR)
                 for intercept_cost, intercept, is_exact in self._intercepts(rounded):
-                    # against similar relations that do not hold: each row would with a probability
-                    # of this fraction, and those of a source's most common value always
-                    evidence = (n_common - len(self.rows)) * np.log(EXACT if is_exact else 0.5)
+                    evidence = (n_common - len(self.rows)) * log_chance[is_exact]
                     evidence -= cost + intercept_cost
                     if evidence > best[0]:
                         best = float(evidence), replace(rounded, intercept=intercept)

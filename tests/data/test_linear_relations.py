@@ -370,18 +370,41 @@ def test_totals_of_derived_columns(rng):
 
 
 def test_a_derived_column_is_a_source(rng):
-    """A price of an amount that follows from others; and no circle where all follow from all."""
+    """A total of an amount that is a product; and no circle where all follow from all."""
     price, pieces = np.exp(rng.normal(2, 0.5, 400)).round(2), 1.0 + rng.poisson(3, 400)
     amount = (price * pieces).round(2)
     discount = np.where(rng.random(400) < 0.5, 0, (amount * rng.random(400)).round(2))
     X = np.column_stack([price, pieces, amount, discount, (amount - discount).round(2)])
     first, last = find_linear_relations(X, [*range(5)], np.ones(len(X)))
 
-    assert (first.derived, sorted(first.sources)) == (2, [3, 4])
-    assert (last.derived, sorted(last.sources)) == (0, [1, 2])
+    assert (first.derived, sorted(first.sources)) == (2, [0, 1])
+    assert (last.derived, sorted(last.sources)) == (4, [2, 3])
     sample = fit(VAEDensity, X).sample(200, random_state=0)
-    assert (np.abs(sample[:, 0] - sample[:, 2] / sample[:, 1]) < 0.0051).all()
+    np.testing.assert_allclose(sample[:, 2], (sample[:, 0] * sample[:, 1]).round(2), atol=1e-9)
+    np.testing.assert_allclose(sample[:, 2] - sample[:, 3], sample[:, 4], atol=1e-9)
     assert derived(np.column_stack([price, 2 * price, 3 * price])).keys() == {1, 2}
+
+
+@pytest.mark.parametrize("estimator", [VAETransformer, VAEDensity])
+def test_two_equations_of_the_same_columns(estimator, rng):
+    """Contributions are shares of a total of which they are parts; a total is a product, too."""
+    gross = np.exp(rng.normal(8, 0.3, 400)).round(2)
+    tax, pension = (gross * rng.uniform(0.1, 0.3, 400)).round(2), (0.05 * gross).round(2)
+    care = (0.073 * gross).round(2)
+    X = np.column_stack([gross, tax, pension, care, (gross - tax - pension - care).round(2)])
+    model, holed = fit(estimator, X), X.copy()
+    holed[:, 2] = np.nan
+    np.testing.assert_allclose(model.impute(holed), X, atol=1e-9)
+    sample = model.sample(200, random_state=0)
+    np.testing.assert_allclose(sample[:, 1:].sum(axis=1), sample[:, 0], atol=1e-9)
+    for part, share in ((2, 0.05), (3, 0.073)):
+        assert np.abs(sample[:, part] - share * sample[:, 0]).max() < 0.00501
+
+    pieces, price = rng.integers(1, 12, 400) * 1.0, np.exp(rng.normal(3, 0.6, 400)).round(2)
+    goods = (pieces * price).round(2)
+    shipping = np.where(goods > 100, 0, 4.95)
+    X = np.column_stack([pieces, price, goods, shipping, (goods + shipping).round(2)])
+    assert {key: {*value} for key, value in derived(X).items()} == {2: {0, 1}, 4: {2, 3}}
 
 
 def test_the_simplest_coefficients_that_hold(rng):
