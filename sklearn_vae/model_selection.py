@@ -235,7 +235,7 @@ class VAESearchCV(BaseSearchCV):
     """Cross-validated hyperparameter search that trains all candidates at once.
 
     It has the parameters, results and attributes of scikit-learn's ``GridSearchCV``, and is faster.
-    A warning names candidates that have to be fitted one by one.
+    A warning says how many fits have to be done one by one, and why.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class VAESearchCV(BaseSearchCV):
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``. None is the estimator's ``score``, the mean log-density in nats.
     n_jobs : int, default=None
-        Number of processes.
+        Number of processes; None for one, -1 for all cores.
     refit : bool, str or callable, default=True
         If true, ``best_estimator_`` is fitted on all rows; otherwise as in ``GridSearchCV``.
     cv : int, cross-validation generator or iterable, default=None

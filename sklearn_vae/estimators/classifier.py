@@ -30,10 +30,10 @@ from sklearn_vae.persistence.validation import check_hashes, serializable
 class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     """Classify rows by the density of each class, and score rows of no class.
 
-    A model of the rows given their class is fitted, and Bayes' rule applied to it. ``estimator_``
-    is this model: it scores rows of no class low, and draws rows of any class. Give columns of any
-    type in their own units, with or without missing values. Whether a cell is missing does not
-    count: where this tells the class, add the mask as a column.
+    Give columns of any type in their own units, with or without missing values. ``estimator_`` is
+    the model of rows given their class: it scores rows of no class low, and draws rows of any
+    class. If missing cells tell the class, add their mask as a column: the model uses observed
+    cells alone.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         Unfitted model. None is a VAETransformer with its defaults.
     priors : array-like of shape (n_classes,), default=None
         Probabilities of the classes in the order of ``classes_``. None takes their frequencies in
-        ``fit``.
+        ``fit``; set others if classes are more or less frequent in use.
     n_draws : int, default=128
-        Codes drawn per row and class. More lower the error of the probabilities.
+        Codes drawn per row and class. More draws lower the error of the probabilities.
     random_state : int, RandomState instance or None, default=None
         Seed of the model, unless ``estimator`` has one.
 
@@ -54,7 +54,7 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
     priors_ : ndarray of shape (n_classes,)
         Probabilities of the classes.
     estimator_, columns_, n_components_, n_iter_
-        The model given y, one of ``classes_``, its columns, latent dimensions and iterations.
+        The model of rows given y, and its columns, latent dimensions and iterations.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)

@@ -60,17 +60,17 @@ FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
 class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     """Estimate the density of rows of any table, draw new rows and fill in missing values.
 
-    Its scores and samples are better than those of :class:`VAETransformer`, which has codes. It is
-    a weighted mean of mixture models that networks refine. Missing values are integrated out.
+    Its scores and samples are better than those of :class:`VAETransformer`, which has codes. Give
+    columns of any type in their own units, with or without missing values.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Latent dimensions of each member, which are no mixture components. ``"auto"`` is 8, or 4
-        for fewer than 8 columns.
+        Latent dimensions of each member, not mixture components. ``"auto"`` is 8, or 4 for fewer
+        than 8 columns.
     mixtures : "auto" or sequence of (int, {"full", "diag"}), default="auto"
-        Mixture of each member: number of components and type of covariance. ``"auto"`` chooses up
-        to seven by the number of rows; see ``mixtures_``.
+        Number of components and type of covariance of each member. ``"auto"`` chooses up to seven
+        members by the number of rows; see ``mixtures_``. Give fewer for speed.
     hidden_layer_sizes : int or sequence of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Smaller ones are faster.
     likelihood : str, Likelihood, list or dict, default="auto"
@@ -78,7 +78,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     conditional : bool, default=False
         True to model p(x|y) for a y of classes or numbers. By default, y is ignored.
     max_iter : int, default=60
-        Longest training in iterations; 0 keeps the mixtures alone.
+        Most iterations of the training; 0 keeps the initial mixtures.
     batch_size : int, default=128
         Rows in a gradient step. Seldom needs a change.
     learning_rate : float, default=1e-2
@@ -86,8 +86,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
     weight_decay : float, default=0.0
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
-        Whether held-out rows end the training and weigh the members. ``"auto"`` does so from 100
-        rows on; smaller tables are trained for two iterations, and random splits weigh the members.
+        Whether held-out rows end the training and weigh the members. ``"auto"`` holds rows out from
+        100 rows on. Smaller tables are trained for two iterations; False trains them for
+        ``max_iter``.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=10

@@ -134,12 +134,13 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             log p(x), by the frequencies of the classes in ``fit``.
         columns : list of str or int, default=None
             Columns to score, by name, or by position if X has no names. A data frame X needs no
-            others. By default, all that are not ``given``.
+            other columns but the ``given`` ones. By default, all that are not ``given``.
         given : list of str or int, default=None
             Columns that the score is conditional on: it is log p(columns | given).
         n_draws : int, default=128
-            Codes drawn per row, at most 65,536. More lower the error; powers of two are best. Of
-            ``VAETransformer``, 16 take a third to two thirds of the time, and err by about .1 nats.
+            Codes drawn per row, at most 65,536; powers of two are best. More draws lower the error.
+            To rank rows by ``VAETransformer``, set 16: they take a third to two thirds of the time,
+            and err by about .1 nats.
         return_std : bool, default=False
             True to return the standard error of the scores, too, for nine times the work.
 
@@ -148,7 +149,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         log_density : ndarray of shape (n_samples,)
             Nats per row. Classes, counts and constant columns count as probabilities.
         std : ndarray of shape (n_samples,)
-            Only with ``return_std=True``. Intervals of 90 % cover 85 to 90 % of most tables' rows.
+            Only with ``return_std=True``. Intervals of 90 % cover 85 to 90 % of the rows of most
+            tables.
 
         Raises
         ------
@@ -274,8 +276,8 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
             Rows, missing values of which are NaN (or None, or ``pandas.NA``).
         n_imputations : int, default=None
             Number of tables to draw, for multiple imputation, at most 65,536. None makes one table
-            of means, medians of positive columns and of ordered classes, and the likeliest class of
-            others.
+            of means, of medians in positive columns and ordered classes, and of the likeliest class
+            in other columns.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws; None takes the estimator's own.
         y : scalar or array-like of shape (n_samples,), default=None

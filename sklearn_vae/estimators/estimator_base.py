@@ -111,8 +111,8 @@ class EstimatorBase(SerializationMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, in their own units. A table that exceeds memory may be a callable that
-            returns a new iterator of arrays or data frames, but for VAEClassifier.
+            Training rows, in their own units. Give a table that exceeds memory as a callable that
+            returns a new iterator of arrays or data frames (not to VAEClassifier).
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Classes for VAEClassifier; with ``conditional=True``, classes, or numbers of a
             floating-point type. Else ignored.

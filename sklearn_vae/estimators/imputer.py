@@ -33,15 +33,15 @@ from sklearn_vae.system import warn
 class VAEImputer(TransformerMixin, MetaEstimator):
     """Fill in missing values by what the other values of their rows suggest.
 
-    It is fitted to the incomplete rows. Give columns of any type in their own units. Numbers get
-    their mean, or their median in a positive column; ordered classes the median, and others the
-    likeliest class. In the default fit, boosted trees take part where they help.
+    Fit it to the incomplete rows, with columns of any type in their own units. Numbers get their
+    mean, or their median in a positive column. Ordered classes get the median, and other classes
+    the likeliest one.
 
     Parameters
     ----------
     estimator : VAETransformer or VAEDensity, default=None
-        Unfitted model. None is a VAETransformer, and trees beside it, weighted by how well they
-        fill hidden cells.
+        Unfitted model. None is a VAETransformer, combined with boosted trees where they help. Give
+        your own to change its parameters; it is used without trees.
     n_imputations : int, default=None
         Number of tables to draw, for multiple imputation; None makes one table of means. More than
         one make an array of shape (n_imputations, n_samples, n_features), or a list of data frames.
@@ -62,10 +62,9 @@ class VAEImputer(TransformerMixin, MetaEstimator):
     estimator_, columns_, n_components_, n_iter_
         The model and its columns, latent dimensions and iterations.
     trees_, trees_weight_ : BoostedTrees or None, float
-        Boosted trees for columns of numbers and classes, and their weight; from 100 rows on, and
-        up to 50 columns.
+        Boosted trees and their weight, in tables of at least 100 rows and at most 50 columns.
     spread_ : ndarray of shape (``n_features_in_``,) or None
-        Factor of the spread of draws in each column, by which intervals cover hidden cells.
+        Factor of the spread of draws in each column, chosen so that intervals cover hidden cells.
     indicated_ : ndarray of shape (n_indicators,)
         Indices of the columns with missing cells in ``fit``, with ``add_indicator=True``.
     n_features_in_, feature_names_in_ : int, ndarray of shape (``n_features_in_``,)

@@ -59,8 +59,8 @@ _REFERENCES: Cache = WeakKeyDictionary()
 class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     """Find anomalous rows of a table, and the cells that make them so.
 
-    The density of a :class:`VAETransformer` and neighbours rank the rows: those far from others, or
-    with rare or contradicting values, score low.
+    Rows far from others, or with rare or contradicting values, score low. Give columns of any type
+    in their own units, with or without missing values.
 
     Parameters
     ----------
@@ -69,11 +69,12 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     novelty : bool, default=False
         True if the training rows are clean. By default, outliers may be among them.
     method : str, default="auto"
-        Score: ``"auto"`` of model and neighbours, best for wrong cells; ``"neighbors"`` alone,
-        best for rows of another kind among the training rows; or the model's
-        ``"log_likelihood"``, ``"reconstruction_probability"`` or ``"reconstruction"``.
+        Score of a row. ``"auto"``, by model and neighbours, is best for wrong cells;
+        ``"neighbors"``, by neighbours alone, is best for rows of another kind among the training
+        rows. ``"log_likelihood"``, ``"reconstruction_probability"`` and ``"reconstruction"`` are
+        scores by the model alone.
     n_components, hidden_layer_sizes, max_iter : default="auto", (64, 64), 20
-        Size and training of the model, as of :class:`VAETransformer`. Leave them as they are.
+        Size and training of the model, as of :class:`VAETransformer`. Seldom need a change.
     calibration : {None, "conformal"}, default=None
         ``"conformal"`` holds rows out, so that p-values are guaranteed; None uses all rows.
     calibration_fraction : float, default=0.2
@@ -302,9 +303,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             A line per cell, the most anomalous rows first: ``row`` (its label in pandas, else its
             position), ``column``, ``value``, ``expected`` given the other cells of the row,
             ``share`` of the row's positive attributions, ``p_value`` of the row, and a
-            ``sentence`` to read. It has no lines if no row is flagged. It is of the library of X;
-            of pandas, if it is installed, for an array. In polars and pyarrow, values of several
-            types are texts.
+            ``sentence`` to read. It has no lines if no row is flagged. The library is that of X;
+            for an array pandas, if it is installed. In polars and pyarrow, values of several types
+            are texts.
         """
         check_is_fitted(self)
         check_is_table(X, "report")
@@ -349,9 +350,9 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_features)
-            Attributions in the units of the score: the columns with the largest ones make the row
-            anomalous. They add up to the median score of the training rows minus the row's. A
-            data frame, if X was one in ``fit``.
+            Attributions in the units of the score; large ones make the row anomalous. They add up
+            to the median score of the training rows minus the row's score. A data frame, if X was
+            one in ``fit``.
         """
         check_is_fitted(self)
         check_is_table(X, "explain")
@@ -362,20 +363,20 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         return schema.of_numbers().inverse_transform(attributions, like=X)
 
     def expected_values(self, X: Table, *, columns: Names = None) -> Any:
-        """Value to be expected in each cell, by the other cells of its row.
+        """Value that the other cells of its row suggest for each cell.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
         columns : list of str or int, default=None
-            Columns to expect, by name, or by position if X has no names. Fewer take less time.
+            Columns to return, by name, or by position if X has no names. Fewer take less time.
 
         Returns
         -------
         ndarray or DataFrame of shape (n_samples, n_columns)
-            Means of numbers, medians of ordered categories and the likeliest of others, in the
-            order of X's columns. A data frame, if X was one in ``fit``.
+            Means of numbers, medians of ordered categories, and the likeliest of other categories,
+            in the order of X's columns. A data frame, if X was one in ``fit``.
         """
         check_is_fitted(self)
         indices = np.arange(self.n_features_in_)

@@ -72,16 +72,16 @@ class VAETransformer(
         2 for a picture, more for better reconstructions.
     network : {"mlp", "conv", "gru"} or network, default="mlp"
         Network for tables, images (``"conv"``) or sequences (``"gru"``). Give an object to set its
-        parameters, such as ``GRUNet(n_units=32)``, or to have modules of your own,
+        parameters, such as ``GRUNet(n_units=32)``, or to use your own modules,
         ``CustomNetwork(encoder=..., decoder=...)``.
     hidden_layer_sizes : int or array-like of int, default=(64, 64)
         Widths of the encoder's hidden layers, which the decoder mirrors. Smaller ones are faster
         and overfit less; empty for a linear model.
     likelihood : str, likelihood, list or dict, default="auto"
-        Distributions of the columns, one for all or one each, in a dict by name or index:
+        Distribution of each column: one for all, a list, or a dict by name or index.
         ``"gaussian"``, ``"lognormal"``, ``"zero_inflated"``, ``"bernoulli"``,
         ``"categorical"``, ``"ordinal"``, ``"poisson"``, ``"negative_binomial"``, or objects.
-        ``"auto"`` chooses them by the values; look at ``columns_``.
+        ``"auto"`` chooses by the values; look at ``columns_``, and set those that you know better.
     handle_unknown : {"infrequent", "missing", "error"}, default="infrequent"
         Treatment of values that ``fit`` did not see: a small probability, a missing value, or
         an error.
@@ -91,18 +91,19 @@ class VAETransformer(
         Prior of the codes. ``"auto"`` is ``"mixture"``, which has clusters, or ``"normal"`` where
         another parameter needs it; see ``prior_``.
     posterior : {"auto", "full", "gaussian", "categorical"} or posterior, default="auto"
-        What is known of a row's code: a normal distribution with correlations (``"full"``) or
-        without (``"gaussian"``), or probabilities of ``n_components`` classes. ``"auto"`` is
-        ``"full"``, or ``"gaussian"`` where another parameter needs it; see ``posterior_``.
+        Distribution of a code given its row: normal with correlations (``"full"``) or without
+        (``"gaussian"``), or ``n_components`` classes, to cluster rows. ``"auto"`` is ``"full"``,
+        or ``"gaussian"`` where another parameter needs it; see ``posterior_``.
     objective : {"elbo", "iwae", "tc", "mmd"} or objective, default="elbo"
-        Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` for codes that
-        are independent, ``"mmd"`` for informative ones. Give an object to set its parameters, such
-        as ``ELBO(free_bits=0.2)`` where codes are not used.
+        Function to maximize. ``"iwae"`` is for a higher density and slower, ``"tc"`` is for
+        independent dimensions, ``"mmd"`` for informative codes. Give an object to set its
+        parameters, such as ``ELBO(free_bits=0.2)`` if dimensions are not used.
     beta : float or callable, default=1.0
         Weight of the KL. Below 1, reconstructions are better; above 1, fewer dimensions are
         used. A function of the iteration, such as :class:`LinearWarmup`, changes it.
     max_iter : int, default=200
-        Longest training in iterations, which early stopping seldom needs.
+        Most iterations of the training. Early stopping seldom needs so many; lower it for millions
+        of rows.
     batch_size : int or "auto", default="auto"
         Rows in a gradient step, seldom to be changed. ``"auto"`` is 128 up to 3,200 rows, else 256.
     learning_rate : float, default=1e-2
@@ -110,19 +111,19 @@ class VAETransformer(
     weight_decay : float, default=0.01
         Decay of the weights. Raise it to 1 if the model overfits.
     early_stopping : bool or "auto", default="auto"
-        Whether held-out rows end the training. ``"auto"`` does so from 100 rows on, and from 40
-        where there is more than one column for two rows; smaller tables are trained for one
-        iteration.
+        Whether held-out rows end the training. ``"auto"`` holds rows out from 100 rows on, or from
+        40 if there is more than one column per two rows. Smaller tables are trained for one
+        iteration; False trains them for ``max_iter``.
     validation_fraction : float, default=0.15
         Fraction of the rows to hold out. Seldom needs a change.
     n_iter_no_change : int, default=8
-        Iterations without progress after which the learning rate falls, and later training stops.
+        Iterations without progress after which the learning rate falls; later, training stops. Set
         5 for speed.
     refit : bool, default=True
-        Whether to train further on all rows, the held-out ones included. False for speed.
+        Whether to train further on all rows, the held-out ones included. Set False for speed.
     n_init : int or "auto", default="auto"
-        Number of initializations; the best is kept. ``"auto"`` is one, or two for curved data, or
-        five of an ensemble. Set 3 to 5 for rows on curved surfaces.
+        Number of initializations, of which the best is kept. ``"auto"`` is one, two if rows may lie
+        on a curved surface, or five of an ensemble. Set 3 to 5 for curved surfaces.
     ensemble : bool, default=False
         True to keep the models of all initializations as one density.
     callbacks : list of skorch callbacks, default=None
@@ -252,7 +253,8 @@ class VAETransformer(
     def fit_transform(self, X: Rows, y: Target = None, **fit_params: Any) -> Any:
         """Fit, and return the codes of the rows.
 
-        They do not depend on classes y, of which the next step of a Pipeline shall learn nothing.
+        With classes y, codes are those of ``transform(X)``, so that the next step of a Pipeline is
+        trained on codes that do not tell y.
 
         Parameters
         ----------
@@ -274,8 +276,8 @@ class VAETransformer(
     def partial_fit(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> Self:
         """Train the model further by one pass over a chunk of rows.
 
-        The first chunk decides the distributions of the columns, so it should have all values. The
-        learning rate falls with the number of steps, to a tenth.
+        Begin with a chunk that is large and representative: it decides the distributions of the
+        columns. The learning rate falls with the number of steps, to a tenth.
 
         Parameters
         ----------
@@ -451,7 +453,7 @@ class VAETransformer(
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Codes, the means of q(z|x); of classes, their probabilities.
+            Codes, the means of q(z|x); with classes as codes, their probabilities.
         """
         check_is_fitted(self)
         rows, model = self._rows_and_model(X, y)
@@ -460,7 +462,7 @@ class VAETransformer(
     def inverse_transform(self, X: Table, y: Target = None) -> np.ndarray:
         """Decode codes of ``transform``, or codes between them, to rows.
 
-        For new rows use ``sample``: it draws codes and noise, and here there is none.
+        To draw new rows, use ``sample``.
 
         Parameters
         ----------
