@@ -17,7 +17,7 @@ from sklearn_vae.data.columns.binary import BinaryColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
 from sklearn_vae.data.columns.numbers import PositiveColumns, RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
-from sklearn_vae.numerics.rows import spread_out
+from sklearn_vae.numerics.rows import repetitions, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.data.table_encoder import TableEncoder
@@ -242,14 +242,20 @@ class ScoredRows:
     @cached_property
     @np.errstate(over="ignore")
     def tree(self) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Tree of the different rows, their indices with -1 behind, and units of the columns."""
+        """Tree of the different rows, their indices in order, -1 behind, and units of columns."""
         from scipy.spatial import cKDTree
 
         low, high = np.quantile(np.nan_to_num(self.X) / 2, [0.25, 0.75], axis=0, method="lower")
         unit = np.where(high > low, high - low, 1)
         x = np.nan_to_num(self.X / unit, nan=MISSING)
-        indices = [*{row.tobytes(): i for i, row in enumerate(x)}.values()]
+        indices = sorted({row.tobytes(): i for i, row in enumerate(x)}.values())
         return cKDTree(x[indices], balanced_tree=False), np.array([*indices, -1]), unit
+
+    @cached_property
+    def different(self) -> np.ndarray:
+        """Indices of all rows, or of one of equal rows where all were repeated, in order."""
+        is_repeated = repetitions(self.X, np.ones(len(self))) > 1
+        return self.tree[1][:-1] if is_repeated else np.arange(len(self))
 
     @cached_property
     def are_often_repeated(self) -> bool:

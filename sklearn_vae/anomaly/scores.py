@@ -282,7 +282,9 @@ class HyperplaneDistance(NeighborScorer):
         from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
-        (x, reference), itself = self.coordinates(rows), rows.reference_indices
+        (x, reference), different = self.coordinates(rows), rows.reference.different
+        reference, itself = reference[different], rows.reference_indices
+        itself = np.where(itself >= 0, different.searchsorted(itself), -1)
         # two more: the row itself, and one that may be tied with the last neighbour
         distances, n_found = np.empty(len(x)), min(self.n_neighbors + 2, len(reference))
         # a query cannot be interrupted

@@ -50,7 +50,7 @@ from sklearn_vae.likelihoods import (
     Ordinal,
     ZeroInflated,
 )
-from sklearn_vae.numerics.rows import spread_out
+from sklearn_vae.numerics.rows import repetitions, spread_out
 
 # A smaller table does not show that a column can only have two values, unless they are 0 and 1.
 MIN_ROWS_FOR_BINARY = 10
@@ -90,8 +90,11 @@ def fit_encoder(
     names: list[Name] = [field.name for field in fields]
     requests = requested_likelihoods(likelihood, names)
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
-    n_rows = float(weight.sum())
     is_plain = is_plain or period is not None
+    # copies of all rows are no evidence
+    if not is_plain and (times := repetitions(X, weight)) > 1:
+        weight = sample_weight = weight / times
+    n_rows = float(weight.sum())
     free = [j for j, requested in enumerate(requests) if requested is None and not is_plain]
     numbers = [j for j in free if fields[j].categories is None]
     groups_levels = period is None

@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_vae.data.columns.base import Draws, find_in_order, in_coarser_dtype
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, N_ERRORS
-from sklearn_vae.numerics.rows import small_batches, spread_out, without_copies
+from sklearn_vae.numerics.rows import MAX_DISTINCT_ROWS, small_batches, spread_out, without_copies
 from sklearn_vae.persistence.validation import serializable
 
 # Rows that repeat an earlier value other than the most common one, at least, against chance.
@@ -17,8 +17,6 @@ MIN_REPEATS = 10
 ROWS_PER_LABEL = 10
 # Fraction of missing values in columns of which some codes have labels, at most.
 MAX_MISSING = 0.05
-# Rows that are compared to find copies, at most.
-MAX_DISTINCT_ROWS = 20_000
 # Passes that move values beyond fixed ones, at most: between two fixed values they need not end.
 MAX_PASSES = 16
 NO_PAIRS = np.zeros((0, 2), int)

@@ -227,7 +227,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
             self.calibration_scores_ = np.sort(self._scores(rows))
             n_rows = len(self.calibration_scores_)
             smallest_rate = 1 / (1 + n_rows)
-            if self.contamination != "auto" and contamination < smallest_rate:
+            if contamination < smallest_rate:
                 warn(
                     f"contamination={contamination} is less than the smallest false positive rate "
                     f"of {n_rows} calibration rows, which predict has: 1 / (1 + {n_rows}) = "

@@ -11,6 +11,8 @@ ROWS_AT_A_TIME = 1 << 12
 DRAWS_AT_A_TIME = 1 << 11
 # Numbers in the widest layer of a chunk of rows: they fit the cache.
 CACHED_NUMBERS = 1 << 18
+# Rows that are compared to find copies, at most; distinct ones that show that a table is repeated.
+MAX_DISTINCT_ROWS, MIN_DISTINCT_ROWS = 20_000, 20
 # Numbers of one tensor, of all draws or all components of a chunk of rows, at most.
 MAX_NUMBERS = 1 << 22
 
@@ -46,6 +48,27 @@ def without_copies(X: np.ndarray) -> np.ndarray:
         return chosen
     shuffled = np.random.default_rng(0).permuted(X, axis=0)
     return np.arange(len(X)) if 2 * len(distinct(shuffled)) <= len(X) else chosen
+
+
+def repetitions(X: np.ndarray, weight: np.ndarray) -> float:
+    """Number of times that a table (n, d) was repeated as a whole, 1 or more.
+
+    It is that of nine tenths of the different rows, at least. The weight (n,) counts copies, which
+    are looked for in tables of up to ``MAX_DISTINCT_ROWS`` rows. Where shuffled columns have half
+    as many, they are due to chance.
+    """
+    if len(X) > MAX_DISTINCT_ROWS:
+        return max(float(np.quantile(weight, 0.1)), 1.0)
+    index = np.unique(np.nan_to_num(X, nan=np.inf), axis=0, return_inverse=True)[1].ravel()
+    total = np.bincount(index, weight)
+    times = float(np.quantile(total, 0.1, method="lower"))
+    if times < 1.001 or len(total) < MIN_DISTINCT_ROWS:  # weights may be in single precision
+        return 1.0
+    ends, n_rows = weight.cumsum(), min(round(weight.sum()), 4 * len(total))
+    drawn = X[ends.searchsorted((np.arange(n_rows) + 0.5) * (ends[-1] / n_rows))]
+    shuffled = np.random.default_rng(0).permuted(drawn, axis=0)
+    is_by_chance = 2 * (n_rows - len(distinct(shuffled))) >= n_rows - len(distinct(drawn))
+    return 1.0 if is_by_chance else times
 
 
 def spread_out(n_rows: int, max_rows: int = 2048) -> np.ndarray:

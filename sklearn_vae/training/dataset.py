@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sklearn_vae.data.sources import sample_rows
 from sklearn_vae.numerics.random import Stream, make_generator
-from sklearn_vae.numerics.rows import MAX_NUMBERS, spread_out
+from sklearn_vae.numerics.rows import MAX_NUMBERS, repetitions, spread_out
 
 # Rows that are read, or whose noise is drawn, at a time.
 CHUNK_ROWS = 1 << 14
@@ -139,7 +139,8 @@ class Dataset:
         """Split a single member's rows at random: training rows, validation rows.
 
         The validation rows have the total weight ``n_valid``. A row of integer weight k is k rows,
-        which may be split. Of rows in random order, the first ones are read into memory for it.
+        which may be split, but for tables that were repeated as a whole. Of rows in random order,
+        the first ones are read into memory for it.
         """
         if self.rows_per_window is not None:
             train, valid = (
@@ -147,13 +148,19 @@ class Dataset:
                 for x in (self.x[n_valid:], self.x[:n_valid].to(self.first_row.device))
             )
             return train, replace(valid, rows_per_window=None)
+        weight = self.sample_weight()
+        if repetitions(self.arrays(len(self))[0], weight) > 1:
+            rank = self.ranks().cpu().numpy()
+            ranks = torch.randperm(int(rank.max()) + 1, generator=generator).numpy()
+            n_drawn = np.abs(np.bincount(rank, weight)[ranks].cumsum() - n_valid).argmin() + 1
+            is_valid = torch.as_tensor(np.isin(rank, ranks[:n_drawn]))
+            return self.subset(torch.where(~is_valid)[0]), self.subset(torch.where(is_valid)[0])
         if self.weight is None:
             order = torch.randperm(len(self), generator=generator)
             return (
                 self.subset(order[n_valid:].sort().values),
                 self.subset(order[:n_valid].sort().values),
             )
-        weight = self.sample_weight()
         valid_weight = _split_weights(weight, n_valid, generator)
         sides = []
         for side_weight in (weight - valid_weight, valid_weight):

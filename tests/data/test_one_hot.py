@@ -79,8 +79,9 @@ def test_holes_weights_and_the_order_of_columns_do_not_matter(table):
 
     few = X[:60]
     assert likelihoods(few)[7] == Bernoulli()
-    encoder = fit_encoder(few, np.full(60, 4.0), "auto")
-    assert encoder.likelihoods == likelihoods(np.tile(few, (4, 1)))
+    weight = np.resize([4, 4, 4, 4, 1], 60)
+    encoder = fit_encoder(few, weight.astype(float), "auto")
+    assert encoder.likelihoods == likelihoods(few.repeat(weight, axis=0))
     assert encoder.likelihoods[7] == OneHot(2, has_none=True)
 
 

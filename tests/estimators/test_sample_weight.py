@@ -189,3 +189,26 @@ def test_weights_that_sum_to_less_than_a_row_are_warned_of_once(cls):
         cls().fit(table, Y, sample_weight=weight)
 
     assert [each.category for each in record] == [UserWarning]
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VAEDensity])
+def test_a_table_that_was_repeated_is_read_as_once(cls):
+    """Numbers and labels that recur as every row was repeated are no point masses and no rules."""
+    train, new = (pd.DataFrame(bent()[0], columns=[*"abcd"]) for _ in range(2))
+    train["class"], new["class"] = RNG.choice([*"xyz"], (2, len(train)))
+    once = cls(random_state=0).fit(train)
+    for fit in ((pd.concat([train] * 10),), (train, None, np.full(len(train), 10.0))):
+        model = cls(random_state=0).fit(*fit)
+
+        assert model.columns_.likelihoods == once.columns_.likelihoods
+        assert not model.columns_.many_to_one
+        assert model.score(new) > once.score(new) - 1.5  # rows to validate are not trained on
+
+
+def test_new_rows_of_a_repeated_table_are_normal():
+    """A copy of a row is no neighbour by which others would be too far away."""
+    detector = VAEOutlierDetector(novelty=True, random_state=0)
+    for fit in ((np.repeat(X, 2, axis=0), None, None), (X, None, np.full(len(X), 2.0))):
+        flagged = (detector.fit(*fit).predict(bent(1000)[0]) == -1).mean()
+
+        assert flagged < 0.12

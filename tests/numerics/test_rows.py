@@ -1,11 +1,13 @@
 """Numbers of rows at a time; batches have every row once; rows from all parts of a table."""
 
+import numpy as np
 import pytest
 from sklearn.utils import gen_batches
 
 from sklearn_vae.numerics import rows as rows_of_tables
 from sklearn_vae.numerics.rows import (
     batches,
+    repetitions,
     rows_in_cache,
     rows_in_memory,
     spread_out,
@@ -65,3 +67,23 @@ def test_validation_draws_are_whole_bounds(n_rows, per_value):
     assert n_draws % per_value == 0 < n_draws
     assert n_together >= 1
     assert n_together == 1 or n_draws * n_together <= rows_of_tables.DRAWS_AT_A_TIME
+
+
+@pytest.mark.parametrize("times", [2, 10, 1000])
+def test_repetitions_of_a_table_are_counted(times, rng):
+    """As copies or by weight, also beside a row that is more frequent."""
+    X = np.vstack([np.zeros((30, 3)), rng.normal(size=(60, 3))])
+    X[5:, 1] = np.nan
+    copies, ones = np.repeat(X, times, axis=0)[: 10 * len(X)], np.ones(times * len(X))
+
+    assert repetitions(X, np.full(len(X), float(times))) == times
+    if len(copies) == len(ones):
+        assert repetitions(copies, ones) == times
+    assert repetitions(X, np.ones(len(X))) == 1
+
+
+def test_rows_that_are_equal_by_chance_are_no_repetitions(rng):
+    """As of one column, of small counts, or of a class beside its code."""
+    hour, count = rng.integers(0, 24, 3000) * 1.0, rng.poisson(2, (3000, 2)) * 1.0
+    for X in (hour[:, None], count, np.column_stack([hour, hour // 8])):
+        assert repetitions(X, np.ones(len(X))) == 1
