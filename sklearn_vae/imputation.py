@@ -45,11 +45,11 @@ class TargetEncoding:
     """
 
     column: int  # column that is encoded
-    values: Annotated[np.ndarray, "f", "k"]  # values of the training rows, in ascending order
+    values: Annotated[np.ndarray, "f<", "K"]  # values of the training rows, in ascending order
     # number of rows with each value; sample weights do not count
-    counts: Annotated[np.ndarray, "i", "k"]
+    counts: Annotated[np.ndarray, "i+", "K"]
     # sums of their targets, or numbers of rows in each of classes
-    totals: Annotated[np.ndarray, "f", "k", "width"]
+    totals: Annotated[np.ndarray, "f", "K", "width"]
 
     @classmethod
     def fit(
@@ -95,11 +95,6 @@ class TargetEncoding:
         encoded = total / np.maximum(count + 1, 1)[:, None]
         # the last bits of a sum that a row's own target is subtracted from depend on this target
         return np.where(count[:, None] > 0, encoded, np.nan).round(6)
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        if not len(self.values) or (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
-            raise ValueError("'values' of encodings must ascend, and each be of some rows")
 
 
 def _to_columns(targets: np.ndarray, width: int) -> np.ndarray:

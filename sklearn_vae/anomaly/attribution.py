@@ -1,6 +1,7 @@
 """Feature attribution of anomaly scores, and a sentence for a reported cell."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Self
 
 import numpy as np
@@ -62,19 +63,14 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         nll[:, columns.order] = -predictor.log_conditionals(X, N_DRAWS)
     if columns.residuals:
-        log_p = _log_density(predictor, X)
+        log_density = partial(predictor.log_density, n_draws=N_DRAWS, refines=False, in_units=False)
+        log_p = log_density(X)
         for j in np.unique(columns.column_of_input[columns.residuals.sources]).tolist():
             hidden = X.copy()  # without the source, residuals on it are others
             hidden[:, j] = np.nan
-            nll[:, j] = _log_density(predictor, hidden) - log_p
+            nll[:, j] = log_density(hidden) - log_p
     nll[columns.is_unseen(X)] = -columns.log_unseen
     return np.clip(np.nan_to_num(nll, nan=np.inf), -1e300, 1e300)
-
-
-def _log_density(predictor: Predictor, X: np.ndarray) -> np.ndarray:
-    """Log p(x) in nats of the model's units, of few draws: (n, n_features) -> (n,)."""
-    log_p = predictor.log_density(X, N_DRAWS, refines=False)
-    return log_p - predictor.columns.sum_log_derivatives(X)
 
 
 def conditional_means(

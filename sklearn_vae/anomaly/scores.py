@@ -20,7 +20,7 @@ DISTANCE_ROUNDING = 1e-13
 # Fraction of the scores whose survival function is empirical; beyond, the tail is Pareto.
 BODY_FRACTION = 0.8
 
-Quantiles = Annotated[np.ndarray, "f", "n_knots"]
+Quantiles = Annotated[np.ndarray, "f<", "N_KNOTS"]
 
 
 class Scorer(ABC):
@@ -59,11 +59,6 @@ class ModelScore(Scorer):
     # the differences of the quantiles of models that were fitted to some of the rows
     knots: Quantiles = field(default_factory=lambda: np.zeros(1), repr=False)
     optimism: Quantiles = field(default_factory=lambda: np.zeros(1), repr=False)
-
-    def check(self) -> None:
-        """Validate the fields of a loaded scorer."""
-        if not len(self.knots) or any((np.diff(x) < 0).any() for x in (self.knots, self.optimism)):
-            raise ValueError("the optimism of a score must not fall with the score")
 
     def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
         """Return a scorer with the optimism of these rows, and their scores with it: it, (n,)."""
@@ -117,7 +112,6 @@ class NegativeLogLikelihood(ModelScore):
 
     def check(self) -> None:
         """Validate the fields of a loaded scorer."""
-        super().check()
         check_integer(self, "n_draws", self.n_draws, 1, 1 << 12)  # memory grows with them
 
     def correct(self, rows: ScoredRows, scores: np.ndarray) -> tuple[Self, np.ndarray]:
@@ -138,10 +132,8 @@ class NegativeLogLikelihood(ModelScore):
     def score_as_new(self, rows: ScoredRows) -> np.ndarray:
         """Anomaly score of each row by the model: (n,)."""
         X, model = rows.as_new, rows.model
-        nats = -model.log_density(X, self.n_draws, refines=self.refines)
-        if self.in_model_units:
-            nats += model.columns.sum_log_derivatives(X)
-        return nats + self._nats_of_missing(X)
+        options = {"refines": self.refines, "in_units": not self.in_model_units}
+        return self._nats_of_missing(X) - model.log_density(X, self.n_draws, **options)
 
     def _nats_of_missing(self, X: np.ndarray) -> np.ndarray:
         """Nats of the missing cells of each row: (n, d) -> (n,)."""
@@ -368,17 +360,14 @@ class TailDistribution:
 
     # scores in ascending order and the fraction of reference scores at least as large; linear in
     # between, so that rounding does not change a rank
-    knots: Annotated[np.ndarray, "f", "n_knots"]
-    survival: Annotated[np.ndarray, "f", "n_knots"]
+    knots: Quantiles
+    survival: Annotated[np.ndarray, "f+", "N_KNOTS"]
     threshold: float  # score at which the tail begins, of a Pareto tail its logarithm
     scale: float  # mean excess of the scores, or of their logarithms
     min_score: float  # of scores in a Pareto tail; 0 if it is exponential
 
     def check(self) -> None:
         """Validate the fields of a loaded distribution."""
-        is_survival = (self.survival > 0).all() and (self.survival <= 1 + 1e-6).all()
-        if not len(self.knots) or not (np.diff(self.knots) > 0).all() or not is_survival:
-            raise ValueError("knots must ascend and survival must lie in (0, 1]")
         check_number(self, "scale", self.scale, positive=True)
         check_number(self, "min_score", self.min_score)
 

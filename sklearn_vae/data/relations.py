@@ -43,11 +43,6 @@ class ManyToOne:
     is_partial: bool = False
     is_identifier: bool = False  # whether codes are numbers, and those of a label not adjacent
 
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        if not len(self.codes):
-            raise ValueError("there must be codes")
-
     def derive(self, X: np.ndarray, is_fixed: np.ndarray) -> None:
         """Set labels that are not fixed of codes that are, in place."""
         rows = np.flatnonzero(is_fixed[:, self.code])

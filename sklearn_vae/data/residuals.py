@@ -40,14 +40,14 @@ class Residuals:
     sources: Annotated[np.ndarray, "i", "m"] = field(default_factory=lambda: NO_INPUTS)
     intercepts: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
     slopes: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
-    scales: Annotated[np.ndarray, "f", "m"] = field(default_factory=lambda: NO_NUMBERS)
+    scales: Annotated[np.ndarray, "f+", "m"] = field(default_factory=lambda: NO_NUMBERS)
 
     def check(self) -> None:
         """Check the attributes, as after reading them from a file."""
         if len({*self.inputs.tolist()} - {*self.sources.tolist()}) < len(self.inputs):
             raise ValueError("each input must have one source, which is no residual")
-        if not (self.slopes.all() and (self.scales > 0).all()):
-            raise ValueError("slopes must not be 0, and scales must be above 0")
+        if not self.slopes.all():
+            raise ValueError("slopes must not be 0")
 
     def __bool__(self) -> bool:
         return len(self.inputs) > 0

@@ -131,10 +131,6 @@ class TableEncoder(ColumnGroups):
             values[is_equal, masses[-1]] = 1
         return values
 
-    def _log_det_of_residuals(self, filled: np.ndarray) -> np.ndarray | float:
-        """Log-abs-det-Jacobian of the residuals: (n, n_features) -> (n,)."""
-        return self.residuals.encode(np.hstack(self._encode(filled))) if self.residuals else 0.0
-
     def fill_missing(
         self, X: np.ndarray, encoded: np.ndarray, is_rounded: np.ndarray
     ) -> np.ndarray:
@@ -403,12 +399,13 @@ class TableEncoder(ColumnGroups):
             mixed = equal.mix(X[:, a], X[:, b], p)
             X[:, a] = np.where(np.isnan(observed[:, a]), mixed, X[:, a])
 
-    def log_abs_det_jacobian(self, X: np.ndarray) -> np.ndarray:
+    def log_abs_det_jacobian(self, X: np.ndarray, *, in_units: bool = True) -> np.ndarray:
         """Log-abs-det-Jacobian of the encoding (log-det-Jacobian): (n, n_features) -> (n,).
 
         Added to a log-density of encoded rows, it gives the log-density of X in its own units.
         It has the scaling, of logarithms as well, and the log-probability of seen and unseen values
-        in columns that are restricted to some values. A missing value contributes 0.
+        in columns that are restricted to some values. A missing value contributes 0. Without the
+        log-derivatives of the encoding (``in_units``), a log-density is in the model's units.
         """
         rows, X, log_det = self._resolve(X)
         if len(related := self.related):
@@ -417,34 +414,16 @@ class TableEncoder(ColumnGroups):
             log_broken = min(self.log_unseen + np.log(n_pairs), 0.0)  # of any pair
             is_broken = self.are_broken(rows)
             log_det += np.where(is_broken, log_broken, -self.log_kept * is_known)
-        for equal in self.equal_cells:
-            log_det += equal.log_density(rows)
-        X = self._without_equal_cells(rows, X)
-        log_det += self._log_det_of_residuals(X)
-        for group in self.groups:
-            log_det += group.log_abs_det_jacobian(group.take(X), self.log_unseen)
-        return log_det
-
-    def sum_log_derivatives(self, X: np.ndarray) -> np.ndarray:
-        """Log-derivatives of the encoding, summed over a row's values: (n, n_features) -> (n,).
-
-        Without this part of the log-abs-det-Jacobian, a log-density is in the model's units.
-        """
-        rows, X, _ = self._resolve(X)
-        X = self._without_equal_cells(rows, X)
-        total = np.zeros(len(X)) + self._log_det_of_residuals(X)
-        for group in self.groups:
-            values = group.take(X)
-            seen = ~(np.isnan(values) | group.is_unseen(values))
-            total += group.sum_log_derivatives(values, seen)
-        return total
-
-    def _without_equal_cells(self, rows: np.ndarray, X: np.ndarray) -> np.ndarray:
-        """X, with NaN where a cell of the rows equals another one of its row."""
         X = X.copy() if self.equal_cells and X is rows else X
         for equal in self.equal_cells:
+            log_det += equal.log_density(rows)
             X[equal.holds(rows), equal.column] = np.nan
-        return X
+        if self.residuals and in_units:
+            log_det += self.residuals.encode(np.hstack(self._encode(X)))
+        for group in self.groups:
+            values = group.take(X)
+            log_det += group.log_abs_det_jacobian(values, self.log_unseen, in_units=in_units)
+        return log_det
 
     def limits(self) -> tuple[np.ndarray, ...]:
         """Return limits as ``ColumnGroups.limits`` does; residuals have no bounds."""

@@ -101,16 +101,22 @@ class FittedModel:
         return self.columns
 
     def log_density(
-        self, X: np.ndarray, n_draws: int, scrambling: int = 0, **options: Any
+        self,
+        X: np.ndarray,
+        n_draws: int,
+        scrambling: int = 0,
+        *,
+        in_units: bool = True,
+        **options: Any,
     ) -> np.ndarray:
         """Log-density of rows in nats and X's units, averaged over the members: (n, d) -> (n,).
 
         ``scrambling`` is the index of the set of Sobol points, options are those of
-        ``log_evidences``.
+        ``log_evidences``. If not ``in_units``, it is in the model's units.
         """
         log_p = self.log_evidences(X, n_draws=n_draws, scrambling=scrambling, **options)
         for rows in batches(len(X), self.rows_per_chunk()):
-            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows])
+            log_p[rows] += self.columns.log_abs_det_jacobian(X[rows], in_units=in_units)
         return log_p
 
     def log_evidences(self, X: np.ndarray, **options: Any) -> np.ndarray:

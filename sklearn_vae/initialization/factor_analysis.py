@@ -83,24 +83,17 @@ def n_imputation_factors(n_rows: int, n_columns: int) -> int:
 class ImputationLayer(nn.Module):
     """Imputes missing values by their means in a factor model, given any conditions."""
 
-    loc: Tensor
-    loadings: Tensor
-    precision: Tensor
-
     def __init__(self, n_members: int, n_factors: int, n_columns: int, n_conditions: int = 0):
         super().__init__()
-        self.register_buffer("loc", torch.zeros(n_members, 1, n_columns))
-        self.register_buffer("loadings", torch.zeros(n_members, n_factors, n_columns))
-        self.register_buffer("precision", torch.zeros(n_members, 1, n_columns))
-        slopes = torch.zeros(n_members, n_conditions, n_columns) if n_conditions else None
-        self.slopes: Tensor | None
-        self.register_buffer("slopes", slopes)
+        sizes = {"loc": 1, "loadings": n_factors, "precision": 1, "slopes": n_conditions}
+        for name, size in sizes.items():
+            if size:
+                self.register_buffer(name, torch.zeros(n_members, size, n_columns))
 
     def forward(self, x: Tensor, observed: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Impute rows (M, B, d) with mask ``observed``, given conditions (M, B, n_conditions)."""
-        factors = self.loc, self.loadings, self.precision, self.slopes
         try:
-            return impute_by_factors(x, observed, conditions, *factors)
+            return impute_by_factors(x, observed, conditions, **dict(self.named_buffers()))
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             # no fit gives such weights, but a forged file may
             raise ValueError("the imputation layer's information matrix is singular") from error
@@ -108,9 +101,7 @@ class ImputationLayer(nn.Module):
     @torch.no_grad()
     def initialize(self, member: int, imputation: tuple[np.ndarray, ...]) -> None:
         """Copy a factor model in (``LinearGaussian.imputation``) as one member's."""
-        buffers = [self.loc, self.loadings, self.precision]
-        buffers += [] if self.slopes is None else [self.slopes]
-        for buffer, value in zip(buffers, imputation, strict=True):
+        for buffer, value in zip(self.buffers(), imputation, strict=True):
             buffer[member] = torch.as_tensor(value)
 
 

@@ -81,9 +81,43 @@ class Bernoulli(Likelihood):
         return [weighted_mean(x, weights).logit(eps=SMALLEST_PROBABILITY)]
 
 
+class Softmax(Likelihood):
+    """Groups of columns that stand for classes, of which a softmax of logits is the probability."""
+
+    def _classes(self, values: Array) -> Array:
+        """Numbers of each class: (..., n) -> (..., groups, classes)."""
+        raise NotImplementedError
+
+    def _of_columns(self, of_classes: Array) -> Array:
+        """Numbers of the columns: (..., groups, classes) -> (..., n)."""
+        return ops.flatten(of_classes)
+
+    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
+        """Gradient of the log-probabilities in the logits: (..., n)."""
+        return [x - self.mean(params)]
+
+    def mean(self, params: Parameters) -> Array:
+        """Probability of each column's class: (..., n)."""
+        return self._of_columns(ops.softmax(self._classes(params[0]), -1))
+
+    def mode(self, params: Parameters) -> Array:
+        """Most probable class, one-hot encoded: (..., n)."""
+        logit = self._classes(params[0])
+        return self._of_columns(_one_hot(logit.argmax(-1), logit))
+
+    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
+        """Sample rows from p(x|z): (..., n)."""
+        p = ops.softmax(self._classes(params[0]), -1)
+        return self._of_columns(_one_hot(draw_classes(p, generator), p))
+
+
+def _one_hot(codes: Array, like: Array) -> Array:
+    return ops.one_hot(codes, like.shape[-1], like.dtype, flat=False)
+
+
 @serializable
 @dataclass(frozen=True)
-class OneHot(Bernoulli):
+class OneHot(Softmax, Bernoulli):
     r"""Binary columns of which at most one is 1, :math:`p(x = e_k | z) = \mathrm{softmax}_k(\eta)`.
 
     ``fit`` finds them: the columns of a class that was one-hot encoded, or dummy encoded. Groups of
@@ -109,9 +143,9 @@ class OneHot(Bernoulli):
     def __post_init__(self) -> None:
         check_integer(self, "n_columns", self.n_columns, 2)
 
-    def _with_none(self, params: Array) -> Array:
+    def _classes(self, values: Array) -> Array:
         """Numbers of each group, and 0 for no column: (..., n) -> (..., groups, classes)."""
-        return ops.pad(ops.unflatten(params, self.n_columns), 0, int(self.has_none))
+        return ops.pad(ops.unflatten(values, self.n_columns), 0, int(self.has_none))
 
     def _of_columns(self, of_classes: Array) -> Array:
         """Numbers of the columns, without those of none: (..., groups, classes) -> (..., n)."""
@@ -119,7 +153,7 @@ class OneHot(Bernoulli):
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of the group, by its column of 1, or in equal parts: (..., n)."""
-        log_p = ops.log_softmax(self._with_none(params[0]))
+        log_p = ops.log_softmax(self._classes(params[0]))
         groups = ops.unflatten(x, self.n_columns)
         log_prob = groups * log_p[..., : self.n_columns]
         if self.has_none:
@@ -129,7 +163,7 @@ class OneHot(Bernoulli):
 
     def log_prob(self, params: Parameters, x: Array, observed: Array | None = None) -> Array:
         """Log-probability of the observed values: (..., n) -> (...)."""
-        logit = self._with_none(params[0])
+        logit = self._classes(params[0])
         if observed is None:
             return (x * params[0]).sum(-1) - ops.logsumexp(logit, -1).sum(-1)
         return ops.logsumexp(ops.log_softmax(logit) + self._log_possible(x, observed), -1).sum(-1)
@@ -138,7 +172,7 @@ class OneHot(Bernoulli):
         """Log-probability of the rows in each component, of complete ones as a product."""
         if observed is not None:
             return super().log_prob_by_component(params, x, observed)
-        log_total = ops.logsumexp(self._with_none(params[0]), -1).sum(-1)  # (M, C)
+        log_total = ops.logsumexp(self._classes(params[0]), -1).sum(-1)  # (M, C)
         return params[0] @ x.swapaxes(-1, -2) - log_total[..., None]
 
     def _log_possible(self, x: Array, observed: Array) -> Array:
@@ -158,24 +192,8 @@ class OneHot(Bernoulli):
         """Gradient of ``log_prob`` of the observed values in the logits: (..., n)."""
         if observed is None:
             return self.gradient(params, x)
-        log_p = ops.log_softmax(self._with_none(params[0])) + self._log_possible(x, observed)
+        log_p = ops.log_softmax(self._classes(params[0])) + self._log_possible(x, observed)
         return [self._of_columns(ops.softmax(log_p, -1)) - self.mean(params)]
-
-    def mean(self, params: Parameters) -> Array:
-        """Probability of a one: (..., n)."""
-        return self._of_columns(ops.softmax(self._with_none(params[0]), -1))
-
-    def mode(self, params: Parameters) -> Array:
-        """Most probable group: (..., n)."""
-        logit = self._with_none(params[0])
-        codes = ops.one_hot(logit.argmax(-1), logit.shape[-1], logit.dtype, flat=False)
-        return self._of_columns(codes)
-
-    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
-        """Sample rows from p(x|z): (..., n)."""
-        p = ops.softmax(self._with_none(params[0]), -1)
-        codes = ops.one_hot(draw_classes(p, generator), p.shape[-1], p.dtype, flat=False)
-        return self._of_columns(codes)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""
@@ -185,7 +203,7 @@ class OneHot(Bernoulli):
 
     def fisher_features(self, params: Parameters, slopes: Parameters) -> Array:
         """One feature per column, and one for none, in equal parts."""
-        log_p, slope = (self._with_none(part) for part in (params[0], slopes[0]))
+        log_p, slope = (self._classes(part) for part in (params[0], slopes[0]))
         features = fisher_features_of_classes(ops.log_softmax(log_p), slope)
         of_columns = self._of_columns(features)[..., None]
         if not self.has_none:
@@ -202,7 +220,7 @@ class OneHot(Bernoulli):
 
 @serializable
 @dataclass(frozen=True)
-class Categorical(Likelihood):
+class Categorical(Softmax):
     r"""Columns of several classes, :math:`p(x = k | z) = \mathrm{softmax}_k(\eta(z))`.
 
     Values are one-hot encoded.
@@ -234,34 +252,13 @@ class Categorical(Likelihood):
         """One logit per class."""
         return (self.n_classes,)
 
-    def _classes(self, value: Array) -> Array:
-        return ops.unflatten(value, self.n_classes)  # (..., n K) -> (..., n, K)
-
-    def _probabilities(self, params: Parameters) -> Array:
-        return ops.softmax(self._classes(params[0]), -1)
+    def _classes(self, values: Array) -> Array:
+        return ops.unflatten(values, self.n_classes)  # (..., n K) -> (..., n, K)
 
     def log_prob_per_column(self, params: Parameters, x: Array) -> Array:
         """Log-probability of each value: (..., n K) -> (..., n)."""
         logit = self._classes(params[0])
         return (self._classes(x) * logit).sum(-1) - ops.logsumexp(logit, -1)
-
-    def gradient(self, params: Parameters, x: np.ndarray) -> list[np.ndarray]:
-        """Gradient of the log-probabilities in the logits: (..., n K)."""
-        return [x - self.mean(params)]
-
-    def mean(self, params: Parameters) -> Array:
-        """Probability of each class: (..., n K)."""
-        return ops.flatten(self._probabilities(params))
-
-    def mode(self, params: Parameters) -> Array:
-        """Most probable class, one-hot encoded: (..., n K)."""
-        probability = self._probabilities(params)
-        return ops.one_hot(probability.argmax(-1), self.n_classes, probability.dtype)
-
-    def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
-        """Sample rows from p(x|z): (..., n K)."""
-        probability = self._probabilities(params)
-        return ops.one_hot(draw_classes(probability, generator), self.n_classes, probability.dtype)
 
     def initialize(self, loadings: Array, loc: Array, scale: Array) -> LinearParameters:
         """Logits whose probabilities and their slopes at z = 0 are the linear model's."""

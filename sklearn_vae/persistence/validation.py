@@ -15,6 +15,8 @@ import numpy as np
 MAX_COUNT = 2**31 - 1
 # Largest length of the text of a dtype, or of a date or a number that is a name or a category.
 LONGEST_TEXT = 200
+# What kinds of arrays tell of their numbers.
+KINDS = {"+": " above 0", "<": " that ascend"}
 
 T = TypeVar("T", bound=type)
 
@@ -196,15 +198,19 @@ def check_array(name: str, value: Any, kind: str, shape: tuple[int | str | None,
     """Refuse anything but an array of numbers of this kind and this shape.
 
     Kinds are "f" for finite numbers in single and double precision, "n" for these and NaN, "i" for
-    integers, "b" for bool. None, or a letter, in the shape is any length.
+    integers, "b" for bool; "f+" and "i+" are above 0, "f<" in ascending order. None, or a letter,
+    in the shape is any length, a capital one at least 1.
     """
-    is_number = isinstance(value, np.ndarray) and value.dtype.kind == kind.replace("n", "f")
+    is_number = isinstance(value, np.ndarray) and value.dtype.kind == kind[0].replace("n", "f")
     if not is_number or (value.dtype.kind == "f" and value.dtype.itemsize not in (4, 8)):
         raise ValueError(f"{name!r} must be an array of numbers. Got {value!r:.100} instead.")
     expected = tuple(n if isinstance(n, int) else "any" for n in shape)
     pairs = zip(expected, value.shape, strict=False)
-    if len(shape) != value.ndim or any(n not in ("any", m) for n, m in pairs):
+    is_empty = not value.size and any(str(n).isupper() for n in shape)
+    if len(shape) != value.ndim or any(n not in ("any", m) for n, m in pairs) or is_empty:
         raise ValueError(f"{name!r} must have the shape {expected}. Got {value.shape} instead.")
     bad = np.isinf(value) if kind == "n" else ~np.isfinite(value)
+    if "+" in kind or "<" in kind:
+        bad |= value <= 0 if "+" in kind else np.diff(value, prepend=-math.inf) < 0
     if bad.any():
-        raise ValueError(f"{name!r} must hold finite numbers")
+        raise ValueError(f"{name!r} must hold finite numbers{KINDS.get(kind[1:], '')}")

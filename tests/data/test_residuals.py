@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
 from sklearn_vae.data.fit import fit_encoder
 from sklearn_vae.data.residuals import Residuals
-from tests.conftest import assert_file_agrees, slow
+from tests.conftest import assert_file_agrees, reread_part, slow
 
 pd = pytest.importorskip("pandas")
 
@@ -181,5 +181,5 @@ def test_impossible_residuals_are_refused():
     residuals = encode(pair()).residuals
     for name, value in ("scales", [0.0]), ("slopes", [0.0]), ("sources", residuals.inputs):
         parts = {**vars(residuals), name: np.array(value)}
-        with pytest.raises(ValueError, match=r"source|slopes"):
-            Residuals(**parts).check()
+        with pytest.raises(ValueError, match=r"source|slopes|scales"):
+            reread_part(Residuals(**parts))

@@ -43,7 +43,10 @@ FITS = {
     VAEOutlierDetector(**SMALL): [
         ({}, (ARRAY,)),
         ({"novelty": True}, (NAMED,)),
-        ({"novelty": True, "calibration": "conformal"}, (ARRAY.astype(np.float32),)),
+        (
+            {"novelty": True, "calibration": "conformal", "contamination": 0.2},
+            (ARRAY.astype(np.float32),),
+        ),
         ({"method": "log_likelihood"}, (NAMED,)),
         ({"novelty": True}, (MIXED,)),
     ],

@@ -427,6 +427,16 @@ def test_conformal_calibration_needs_enough_rows():
     assert len(whole.calibration_scores_) == len(whole.reference_samples_) == 20
 
 
+@pytest.mark.parametrize("contamination", ["auto", 0.05])
+def test_a_rate_that_few_calibration_rows_cannot_have_is_warned_of(contamination, rng):
+    """Also of the default: eight rows allow no rate below a ninth."""
+    detector = VAEOutlierDetector(
+        contamination=contamination, novelty=True, calibration="conformal", **QUICK
+    )
+    with pytest.warns(UserWarning, match=r"contamination=0\.05 is less than .* 1 / \(1 \+ 8\)"):
+        detector.fit(rng.normal(size=(40, 3)))
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", *slow("pyarrow")])
 def test_a_report_names_the_wrong_cell_in_a_sentence(library, wine):
     """A table in the library of X, for a reader who knows the columns and nothing else."""

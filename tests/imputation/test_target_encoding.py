@@ -96,7 +96,7 @@ def test_frequent_values_are_left_out():
         ({"totals": np.zeros((3, 1))}, "shape"),
         ({"values": np.array(["a"])}, "numbers"),
         ({"counts": np.array([1, 2, 3])}, "shape"),
-        ({"values": np.zeros(0), "counts": np.zeros(0, int), "totals": np.zeros((0, 1))}, "ascend"),
+        ({"values": np.zeros(0), "counts": np.zeros(0, int), "totals": np.zeros((0, 1))}, "shape"),
     ],
 )
 def test_forged_encodings_are_refused(changes, message):

@@ -179,23 +179,22 @@ class Columns(ABC):
         """
         return np.zeros(X.shape)
 
-    def log_abs_det_jacobian(self, X: np.ndarray, log_unseen: float) -> np.ndarray:
+    def log_abs_det_jacobian(
+        self, X: np.ndarray, log_unseen: float, *, in_units: bool
+    ) -> np.ndarray:
         """Return the difference of log-densities of X and of its encoding: (n, k) -> (n,).
 
         Restricted columns have the log-probability that a value is seen, or that of unseen ones.
+        Log-derivatives, by which a density is in X's units, are left out if not ``in_units``.
         """
         unseen = self.is_unseen(X)
         seen = ~(np.isnan(X) | unseen)
-        log_det = self.sum_log_derivatives(X, seen)
+        derivatives = self.log_derivative(np.where(seen, X, np.nan)) if in_units else 0.0
+        log_det = np.where(seen, derivatives, 0).sum(axis=1)
         if unseen.any():
             log_det += np.where(unseen, self.log_unseen_density(X, log_unseen), 0).sum(axis=1)
         log_seen = float(np.log1p(-np.exp(log_unseen)))
         return log_det + seen @ (log_seen * self.is_restricted)
-
-    def sum_log_derivatives(self, X: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """Log-derivatives of the encoding, summed over a row's seen values: (n, k) -> (n,)."""
-        derivatives = self.log_derivative(np.where(seen, X, np.nan))
-        return np.where(seen, derivatives, 0).sum(axis=1)
 
 
 def cauchy_log_density(

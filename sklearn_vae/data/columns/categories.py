@@ -53,11 +53,6 @@ class Levels:
         smoothed = counts + 1  # by the rule of succession
         return cls(values, classes, smoothed / np.bincount(classes, smoothed)[classes])
 
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        if not len(self.values):
-            raise ValueError("there must be levels")
-
     @property
     def representatives(self) -> np.ndarray:
         """Most probable level of each class, in order: (C,)."""

@@ -55,7 +55,7 @@ class RealColumns(Columns):
 
     exponent: Annotated[np.ndarray, "i", "k"]  # power of two
     shift: Annotated[np.ndarray, "f", "k"]  # mean
-    scale: Annotated[np.ndarray, "f", "k"]  # standard deviation
+    scale: Annotated[np.ndarray, "f+", "k"]  # standard deviation
     # of samples, in X's units; NaN with point masses only
     bounds: Annotated[np.ndarray, "n", "k", 2]
     decimals: Annotated[np.ndarray, "i", "k"]  # of samples; -1 if they are not rounded
@@ -111,8 +111,8 @@ class RealColumns(Columns):
         has_few = any(len(knots) < 2 for _, knots in self._normal_scores())
         if len(self.knots) != len(self.indices) or has_few:
             raise ValueError("'knots' must be None, or at least 2, of each column")
-        if (np.abs(self.decimals) > MAX_DECIMALS).any() or not (self.scale > 0).all():
-            raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}, and 'scale' above 0")
+        if (np.abs(self.decimals) > MAX_DECIMALS).any():
+            raise ValueError(f"'decimals' must be at most {MAX_DECIMALS}")
 
     def _normal_scores(self) -> list[tuple[int, np.ndarray]]:
         """Columns with normal scores, by their index in ``indices``, and their knots."""
@@ -436,7 +436,7 @@ class CountColumns(Columns):
     """
 
     bounds: Annotated[np.ndarray, "f", "k", 2]  # smallest and largest value in ``fit``
-    steps: Annotated[np.ndarray, "f", "k"]  # numbers that are counted
+    steps: Annotated[np.ndarray, "f+", "k"]  # numbers that are counted
 
     likelihoods: ClassVar[tuple[type, ...]] = (Poisson, NegativeBinomial)
     possible_values: ClassVar[str] = "whole numbers of 0 or more"
@@ -451,12 +451,6 @@ class CountColumns(Columns):
         unit = float(2.0 ** np.rint(np.log2(root)))
         likelihood = replace(likelihood, unit=unit)
         return cls(np.array([column.index]), likelihood, bounds, np.array([step]))
-
-    def check(self) -> None:
-        """Check the attributes, as after reading them from a file."""
-        super().check()
-        if not (self.steps > 0).all():
-            raise ValueError("'steps' must be above 0")
 
     @classmethod
     def contradiction(cls, column: TrainingColumn) -> tuple[str, str] | None:
