@@ -165,7 +165,7 @@ class FullCovarianceGaussian(Posterior):
         """Locations and marginal log-scales: (..., l), (..., l)."""
         loc, log_scale, below = self._parts(params)
         row, _ = np.tril_indices(loc.shape[-1], -1)
-        in_row = ops.one_hot(ops.as_array(row, loc), loc.shape[-1], loc.dtype, flat=False)  # (n, l)
+        in_row = ops.one_hot(ops.as_array(row, loc), loc.shape[-1], loc.dtype)  # (n, l)
         variance = 1 + namespace(below).square(below) @ in_row  # of scales of 1
         return loc, log_scale + 0.5 * namespace(variance).log(variance)
 
@@ -320,7 +320,7 @@ class RelaxedCategorical(Posterior):
             n_classes = cdf.shape[-1]
             uniform = torch.special.ndtr(noise[..., :1]) * cdf[..., -1:]  # (M, K, B, V, 1)
             classes = (uniform >= cdf).sum(-1).clamp(max=n_classes - 1)
-            codes = ops.one_hot(classes, n_classes, log_probs.dtype, flat=False)
+            codes = ops.one_hot(classes, n_classes, log_probs.dtype)
         return codes.flatten(-2)
 
     def kl(self, params: Array) -> Array:
@@ -332,7 +332,7 @@ class RelaxedCategorical(Posterior):
         """All one-hot codes, one per combination of classes: (n_codes, l)."""
         n_classes = n_components // self.n_variables
         classes = np.array([*product(range(n_classes), repeat=self.n_variables)])
-        return ops.one_hot(ops.as_array(classes, like), n_classes, like.dtype)
+        return ops.flatten(ops.one_hot(ops.as_array(classes, like), n_classes, like.dtype))
 
     @property
     def _max_classes(self) -> int:

@@ -115,7 +115,7 @@ class UniformCategorical(Prior):
         n_members, n_rows, n_components = shape
         n_classes, size = n_components // self.n_variables, (n_members, n_rows, self.n_variables)
         chosen = torch.randint(n_classes, size, generator=generator)
-        return ops.one_hot(chosen, n_classes, dtype)
+        return ops.flatten(ops.one_hot(chosen, n_classes, dtype))
 
 
 # Least weight of a component.

@@ -112,7 +112,7 @@ class Softmax(Likelihood):
 
 
 def _one_hot(codes: Array, like: Array) -> Array:
-    return ops.one_hot(codes, like.shape[-1], like.dtype, flat=False)
+    return ops.one_hot(codes, like.shape[-1], like.dtype)
 
 
 @serializable
@@ -399,7 +399,7 @@ class Ordinal(Likelihood):
 
     def maximum_likelihood(self, x: Array, weights: Array) -> list[Array]:
         """Thresholds at the logits of the classes' cumulative frequencies, and a location of 0."""
-        codes = ops.one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype, flat=False)
+        codes = ops.one_hot(self._class_of(x.nan_to_num()), self.n_classes, x.dtype)
         codes[x.isnan()] = math.nan
         frequency = ops.unflatten(weighted_mean(ops.flatten(codes), weights), self.n_classes)
         frequency = frequency.clamp(min=SMALLEST_PROBABILITY)  # (C, k, K)

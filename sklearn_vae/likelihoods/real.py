@@ -250,7 +250,7 @@ class ZeroInflated(Likelihood):
     def sample(self, params: Parameters, generator: Generator, limits: Limits | None) -> Array:
         """Sample rows from p(x|z): (..., n (S + 1))."""
         index = draw_classes(self._weights(params), generator)
-        codes = ops.one_hot(index, self.width, params[1].dtype, flat=False)
+        codes = ops.one_hot(index, self.width, params[1].dtype)
         codes[..., -1] *= DENSITY.sample(params[1:], generator, limits)
         return ops.flatten(codes)
 

@@ -256,10 +256,9 @@ def log_mean_exp(values: Array, dim: int) -> Array:
     return logsumexp(values, dim) - math.log(values.shape[dim])
 
 
-def one_hot(chosen: Array, n_classes: int, dtype: Any, *, flat: bool = True) -> Array:
-    """One-hot encode classes (..., V): (..., V C), or (..., V, C) if not ``flat``."""
-    codes = as_type(chosen[..., None] == arange(n_classes, like=chosen), dtype)
-    return flatten(codes) if flat else codes
+def one_hot(chosen: Array, n_classes: int, dtype: Any) -> Array:
+    """One-hot encode classes: (...) -> (..., C)."""
+    return as_type(chosen[..., None] == arange(n_classes, like=chosen), dtype)
 
 
 def impute_by_factors(

@@ -141,7 +141,7 @@ class GaussianSample:
         if not self.is_diagonal:
             below_diagonal = torch.tril_indices(n_latent, n_latent, -1, device=params.device)
             self.row, self.column = below_diagonal
-            in_row = one_hot(self.row, n_latent, params.dtype, flat=False).mT
+            in_row = one_hot(self.row, n_latent, params.dtype).mT
             self.in_row = in_row.expand(len(params), -1, -1)  # (M, l, n)
         self.log_scale, self.scale = (empty_like(self.loc) for _ in range(2))
         self.z = decoder.x[:, : decoder.n_grad].unflatten(2, (n_draws, -1))  # (M, l, K, B)
