@@ -12,7 +12,7 @@ from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
 from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.array_api import softplus
-from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, spread_out
+from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import serializable
 
 # Draws of codes from which conditional densities are computed.
@@ -44,6 +44,8 @@ class AttributionBaseline:
         logarithm: the model may have learned a gross error among the training rows.
         """
         X, columns = rows.X, rows.model.columns
+        if not len(X):
+            return X
         excess = conditional_nll(rows.model, X) - self.conditional_nll
         numbers = list(rows.reference.numbers_of_columns)
         with np.errstate(over="ignore"):
@@ -71,30 +73,6 @@ def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
             nll[:, j] = log_density(hidden) - log_p
     nll[columns.is_unseen(X)] = -columns.log_unseen
     return np.clip(np.nan_to_num(nll, nan=np.inf), -1e300, 1e300)
-
-
-def conditional_means(
-    predictor: Predictor,
-    X: np.ndarray,
-    cells: tuple[np.ndarray, np.ndarray],
-    is_rounded: np.ndarray,
-    *,
-    on_steps: bool,
-) -> np.ndarray:
-    """Mean, or likeliest class, of each cell given the row's others: (n_cells,).
-
-    ``cells`` are the indices of their rows and columns. Of a one-hot class, the other columns
-    are not given. Means of columns with mask ``is_rounded`` (n_features,) are rounded to possible
-    values, and with ``on_steps`` those of the others to their recording steps.
-    """
-    means, is_hidden = np.empty(len(cells[0]), X.dtype), predictor.columns.is_told_by
-    for batch in batches(len(means), NUMBERS_AT_A_TIME // X.shape[1]):
-        row, column = (indices[batch] for indices in cells)
-        rows = np.where(is_hidden[column], np.nan, X[row])
-        imputed = predictor.impute(rows, N_DRAWS, is_rounded)
-        imputed = predictor.columns.on_steps(imputed) if on_steps else imputed
-        means[batch] = imputed[np.arange(len(row)), column]
-    return means
 
 
 def softplus_attribution(

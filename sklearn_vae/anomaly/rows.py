@@ -15,7 +15,6 @@ import numpy as np
 
 from sklearn_vae.data.columns.binary import BinaryColumns, OneHotColumns
 from sklearn_vae.data.columns.categories import CategoricalColumns
-from sklearn_vae.data.columns.numbers import PositiveColumns, RealColumns
 from sklearn_vae.data.fields import UNKNOWN, Field
 from sklearn_vae.numerics.rows import repetitions, spread_out
 
@@ -103,7 +102,7 @@ class ScoredRows:
             n_new[j] += len(classes)
         X, is_unseen = self.as_new, columns.is_unseen(self.as_new)
         unseen = np.exp(-columns.log_unseen / 2) / np.sqrt(n_new) * is_unseen
-        unseen = unseen[:, columns.has_discrete_values | columns.mask(PositiveColumns)]
+        unseen = unseen[:, columns.has_discrete_values | columns.is_positive]
         values = columns.transform(X)
         is_missing = np.isnan(values)
         rows = np.flatnonzero(is_missing.any(axis=1))
@@ -198,8 +197,8 @@ class ScoredRows:
     @cached_property
     def numbers_of_columns(self) -> dict[int, "NormalScores"]:
         """Normal scores of these rows' numbers, by the index of a column of ``inputs``."""
-        is_number = self.columns.mask(RealColumns, PositiveColumns)[self.columns.column_of_input]
-        return {j: NormalScores(self.inputs[:, j]) for j in np.flatnonzero(is_number).tolist()}
+        numbers = self.columns.inputs_of_numbers.tolist()
+        return {j: NormalScores(self.inputs[:, j]) for j in numbers}
 
     @cached_property
     def class_counts(self) -> list[tuple[int, np.ndarray]]:

@@ -217,8 +217,6 @@ class NeighborScorer(Scorer):
 
     def coordinates(self, rows: ScoredRows) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of rows and of their reference: (n, f), (m, f)."""
-        if len(rows.reference) < 2:
-            raise ValueError("nearest neighbours need at least two reference rows")
         return getattr(rows, self.space), getattr(rows.reference, self.space)
 
 

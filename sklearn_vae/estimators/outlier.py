@@ -15,12 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
-from sklearn_vae.anomaly.attribution import (
-    AttributionBaseline,
-    conditional_means,
-    describe,
-    largest_cells,
-)
+from sklearn_vae.anomaly.attribution import N_DRAWS, AttributionBaseline, describe, largest_cells
 from sklearn_vae.anomaly.calibration import (
     ScoreLabels,
     conformal_p_values,
@@ -30,7 +25,6 @@ from sklearn_vae.anomaly.calibration import (
 from sklearn_vae.anomaly.rows import Folds, ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import METHODS, Scorer, find_scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
-from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.data.fields import Names
 from sklearn_vae.data.sources import accepts_source, check_is_table, sample_of
 from sklearn_vae.data.table_encoder import TableEncoder
@@ -40,7 +34,7 @@ from sklearn_vae.estimators.estimator_base import MetaEstimator, ValidatedRows
 from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.likelihoods import Gaussian, LogNormal
 from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_generator
-from sklearn_vae.numerics.rows import spread_out
+from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, spread_out
 from sklearn_vae.persistence.validation import check_annotations, check_count, serializable
 from sklearn_vae.system import warn
 from sklearn_vae.training.dataset import draw_halves
@@ -206,7 +200,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         predictor, fields = model._predictor(), model._fields
         likelihoods: list[Any] = [Gaussian("per_column")] * X.shape[1]
         if not self.novelty:  # a large amount is no gross error
-            for j in np.flatnonzero(predictor.columns.mask(PositiveColumns)).tolist():
+            for j in np.flatnonzero(predictor.columns.is_positive).tolist():
                 if is_symmetric_as_logarithms(X[:, j]):
                     likelihoods[j] = LogNormal()
         for j in (j for j, field in enumerate(fields) if field.categories is not None):
@@ -314,7 +308,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         scores = self._scores(rows)
         order = np.argsort(scores, kind="stable")
         flagged = order[margins(scores[order], self.offset_) < 0]
-        attributions = self._attribute(rows.select(flagged), -scores[flagged])
+        baseline = self.attribution_baseline_
+        attributions = baseline.attribute(rows.select(flagged), -scores[flagged])
         position, columns, shares = largest_cells(attributions, n_columns)
         unique, first, column = np.unique(columns, return_index=True, return_inverse=True)
         means = self._expected(rows.X[flagged], position, columns)
@@ -357,8 +352,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         check_is_fitted(self)
         check_is_table(X, "explain")
         rows = self._scored_rows(self._validate(X))
-        attributions, schema = self._attribute(rows, -self._scores(rows)), self.estimator_.schema_
-        if schema is None:
+        attributions = self.attribution_baseline_.attribute(rows, -self._scores(rows))
+        if (schema := self.estimator_.schema_) is None:
             return attributions
         return schema.of_numbers().inverse_transform(attributions, like=X)
 
@@ -389,17 +384,22 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         expected = self._expected(rows.X, row, indices[column]).reshape(len(rows), -1)
         return self.estimator_._restore_table(expected, like=X, columns=indices)
 
-    def _attribute(self, rows: ScoredRows, anomaly_scores: np.ndarray) -> np.ndarray:
-        """Attribute the scores (n,) of rows to their columns: (n, n_features)."""
-        if not len(rows):
-            return rows.X
-        return self.attribution_baseline_.attribute(rows, anomaly_scores)
-
     def _expected(self, X: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Expect cells of a table of numbers, by the indices of their rows and columns: (n,)."""
-        model, on_steps = self.estimator_, self.estimator_.schema_ is not None
-        predictor, is_rounded = model._predictor(), model._is_rounded
-        return conditional_means(predictor, X, (rows, columns), is_rounded, on_steps=on_steps)
+        """Mean, or likeliest class, of cells given the others of their rows: (n_cells,).
+
+        Of a table of numbers, ``rows`` and ``columns`` (n_cells,) are the cells' indices. Of a
+        one-hot class, the other columns are not given.
+        """
+        model, predictor = self.estimator_, self.estimator_._predictor()
+        means, is_hidden = np.empty(len(rows), X.dtype), predictor.columns.is_told_by
+        for batch in batches(len(means), NUMBERS_AT_A_TIME // X.shape[1]):
+            row, column = rows[batch], columns[batch]
+            given = np.where(is_hidden[column], np.nan, X[row])
+            imputed = predictor.impute(given, N_DRAWS, model._is_rounded)
+            if model.schema_ is not None:
+                imputed = predictor.columns.on_steps(imputed)
+            means[batch] = imputed[np.arange(len(row)), column]
+        return means
 
     @accepts_source
     def _training_scores(self, X: Rows) -> np.ndarray:
@@ -436,7 +436,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         if len(self.reference_samples_) < MIN_ROWS:
             raise ValueError("there are too few reference rows")
         row = self._scored_rows(self.reference_samples_[:1])
-        self._attribute(row, -self._scores(row))
+        self.attribution_baseline_.attribute(row, -self._scores(row))
 
 
 def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_vae import VAEOutlierDetector, VAETransformer
-from sklearn_vae.anomaly.attribution import conditional_means, conditional_nll
+from sklearn_vae.anomaly.attribution import conditional_nll
 from sklearn_vae.anomaly.scores import METHODS, TailDistribution, score_in_batches
 from sklearn_vae.data.columns.numbers import PositiveColumns
 from sklearn_vae.estimators.estimator_base import called
@@ -496,11 +496,12 @@ def test_a_report_computes_the_cells_that_it_lists_alone(fitted, wine, monkeypat
     """All columns that occur, of all rows, took a hundred times as long in a wide table."""
     n_computed = []
 
-    def counted(predictor, X, cells, *args, **kwargs):
-        n_computed.append(len(cells[0]))
-        return conditional_means(predictor, X, cells, *args, **kwargs)
+    def counted(self, X, rows, columns):
+        n_computed.append(len(rows))
+        return expect(self, X, rows, columns)
 
-    monkeypatch.setattr("sklearn_vae.estimators.outlier.conditional_means", counted)
+    expect = VAEOutlierDetector._expected
+    monkeypatch.setattr(VAEOutlierDetector, "_expected", counted)
     report = fitted.report(wine[::4], n_columns=2)
 
     assert n_computed == [len(report)]
