@@ -31,8 +31,6 @@ def as_source(X: Any) -> "BatchSource | None":
     """Return the source that X is, a callable; None of a table; refuse what is neither."""
     if isinstance(X, BatchSource):
         return X
-    if isinstance(X, np.ndarray):  # the usual table, without the tests below
-        return None
     if isinstance(X, str | PathLike):
         raise TypeError(
             f"X is a path, {X!r:.100}. Read the table, as with pandas.read_csv, or pass a "
@@ -69,7 +67,7 @@ def check_is_table(X: Any, name: str) -> None:
 def accepts_source(method: Method) -> Method:
     """Decorate a method of a table X so that it also takes a source of batches.
 
-    Its arrays (n, ...), or tuples of them, are those of all batches, one after the other.
+    Its array (n, ...) is that of all batches, one after the other.
     """
 
     @wraps(method)
@@ -85,10 +83,7 @@ def accepts_source(method: Method) -> Method:
             )
         # an iterator, as of names of columns, can be read once only
         kwargs = {k: [*v] if isinstance(v, Iterator) else v for k, v in kwargs.items()}
-        results = [method(self, batch, *args, **kwargs) for batch in source]
-        if isinstance(results[0], tuple):
-            return tuple(map(np.concatenate, zip(*results, strict=True)))
-        return np.concatenate(results)
+        return np.concatenate([method(self, batch, *args, **kwargs) for batch in source])
 
     return cast(Method, method_of_batches)
 
