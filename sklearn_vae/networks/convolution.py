@@ -122,8 +122,8 @@ class ConvNet(Network):
     def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
         """Build encoder and decoder."""
         return (
-            PerMember(n_members, *layout.encoder_sizes, partial(ConvEncoder, self, layout)),
-            PerMember(n_members, *layout.decoder_sizes, partial(ConvDecoder, self, layout)),
+            PerMember(n_members, layout.encoder_sizes, partial(ConvEncoder, self, layout)),
+            PerMember(n_members, layout.decoder_sizes, partial(ConvDecoder, self, layout)),
         )
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:

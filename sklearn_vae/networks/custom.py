@@ -43,7 +43,7 @@ class CustomModule:
         name = getattr(self.made_by, "__name__", repr(self.made_by))
         try:
             make = partial(self.made_by, n_in, n_out, **dict(self.arguments))
-            network = PerMember(n_members, n_in, n_out, make, gated=True)
+            network = PerMember(n_members, (n_in, n_out), make, gated=True)
             if not n_members:  # without weights, for their shapes alone
                 return network
             module = copy.deepcopy(network.module).train()

@@ -61,15 +61,12 @@ class PerMember(SkipNetwork):
     def __init__(
         self,
         n_members: int,
-        n_in: int,
-        n_out: int,
+        sizes: tuple[int, int],
         make: Callable[[], nn.Module],
-        *,
         gated: bool = False,
-        time_steps: list[Tensor] | None = None,
     ):
         super().__init__()
-        self.make, self.time_steps = make, time_steps
+        self.make = make
         # without members no weight takes any memory, whatever shapes a file states
         with seeded(0), torch.device("cpu" if n_members else "meta"):
             module = make().eval()
@@ -87,7 +84,7 @@ class PerMember(SkipNetwork):
         weights = {key: torch.zeros(n_members, *shape) for key, shape in shapes.items()}
         self.weights = nn.ParameterDict(weights)
         self.gate = nn.Parameter(torch.zeros(n_members, 1, 1)) if gated else None
-        self.linear = Dense(n_members, n_in, n_out)
+        self.linear = Dense(n_members, *sizes)
 
     def forward(self, x: Tensor, *rows: Tensor) -> Tensor:
         """Map (M, rows, n_in), and rows (M, rows, n_columns) if autoregressive, to outputs."""

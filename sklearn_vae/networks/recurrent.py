@@ -85,7 +85,7 @@ class GRUNet(Network):
     (3,)
     """
 
-    sequence_shape: tuple[int, ...] | None = None
+    sequence_shape: tuple[int, int] | None = None
     n_units: int = 64
     autoregressive: bool = True
     word_dropout: float = 0.0
@@ -109,8 +109,7 @@ class GRUNet(Network):
     @property
     def shape(self) -> tuple[int, int]:
         """Number of steps, and of values per step."""
-        n_steps, values_per_step = self.sequence_shape or (1, 1)
-        return n_steps, values_per_step
+        return self.sequence_shape or (1, 1)
 
     @property
     def row_structure(self) -> RowStructure:
@@ -127,16 +126,14 @@ class GRUNet(Network):
 
     def build(self, n_members: int, layout: Layout) -> tuple[PerMember, PerMember]:
         """Build encoder and decoder."""
-        encoder = partial(SequenceEncoder, self, layout)
-        decoder = partial(SequenceDecoder, self, layout)
-        time_steps = None
+        make_encoder = partial(SequenceEncoder, self, layout)
+        make_decoder = partial(SequenceDecoder, self, layout)
+        encoder = PerMember(n_members, layout.encoder_sizes, make_encoder)
+        decoder = PerMember(n_members, layout.decoder_sizes, make_decoder)
         if self.autoregressive:
             step = torch.as_tensor(layout.input_positions[:, 0] // self.shape[1])
-            time_steps = [(step == each).nonzero()[:, 0] for each in step.unique()]
-        return (
-            PerMember(n_members, *layout.encoder_sizes, encoder),
-            PerMember(n_members, *layout.decoder_sizes, decoder, time_steps=time_steps),
-        )
+            decoder.time_steps = [(step == each).nonzero()[:, 0] for each in step.unique()]
+        return encoder, decoder
 
     def layers(self, layout: Layout) -> list[tuple[int, int]]:
         """Width of each layer of the encoder and its multiplications per row, roughly."""

@@ -83,7 +83,7 @@ def small_module():
 @pytest.mark.parametrize("gated", [False, True])
 def test_each_member_has_an_ordinary_module_of_its_own(gated):
     """What torch's modules say of one model has to hold for each of a fleet."""
-    network = PerMember(2, 3, 2, small_module, gated=gated).double()
+    network = PerMember(2, (3, 2), small_module, gated=gated).double()
     for member in range(2):
         network.reset_parameters(member, seed=member, side=0)
     for param in [network.linear.weight, network.linear.bias, network.gate]:
