@@ -221,10 +221,10 @@ class ManifoldDisplay(DisplayMixin):
             The display.
         """
         vae, _ = cls._final_estimator(estimator, requires=(*CODES, "history_"))
-        if not vae.architecture_.has_density:
+        if vae.posterior_.n_variables:
             raise ValueError(
                 f"ManifoldDisplay draws codes that are real numbers, and those of "
-                f"posterior={vae.architecture_.posterior!r} are classes."
+                f"posterior={vae.posterior_!r} are classes."
             )
         n_steps = check_count("n_steps", n_steps, minimum=2)
         values = ndtri(0.5 + 0.95 * np.linspace(-0.5, 0.5, n_steps))  # most codes lie within

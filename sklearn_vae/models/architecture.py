@@ -57,7 +57,7 @@ class Architecture(Layout):
     @cached_property
     def is_textbook(self) -> bool:
         """True if it is that of the textbook: multilayer perceptrons, and a Gaussian q(z|x)."""
-        return type(self.network) is FullyConnected and self.has_density
+        return type(self.network) is FullyConnected and not self.posterior.n_variables
 
     @cached_property
     def is_normal(self) -> np.ndarray:
@@ -104,11 +104,6 @@ class Architecture(Layout):
     def n_posterior_params(self) -> int:
         """Parameters of q(z|x), which are the encoder's outputs."""
         return self.posterior.n_params(self.n_components)
-
-    @cached_property
-    def has_density(self) -> bool:
-        """True if p(z|x) is a density, for Laplace approximations: codes are not classes."""
-        return not self.posterior.n_variables
 
     @cached_property
     def widest(self) -> int:
