@@ -93,21 +93,15 @@ class BernoulliCost:
 class Softmax:
     """Cross-entropy of classes, whose axis lies behind that of the columns.
 
-    Logits and gradients (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which are zero where the
-    value is missing, mask of observed values (M, d, 1, B). With ``has_rest``, one more class has
-    the logit 0; rows are zero for it, too, and ``is_rest`` (M, d, 1, B) is its mask.
+    Of ``tensors``, logits and gradients are (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which
+    are zero where the value is missing; the mask of observed values is (M, d, 1, B). With
+    ``has_rest``, one more class has the logit 0; rows are zero for it, too, and ``is_rest`` (M, d,
+    1, B) is its mask.
     """
 
-    def __init__(
-        self,
-        logit: Tensor,
-        grad: Tensor,
-        one_hot: Tensor,
-        observed: Tensor | None,
-        *,
-        has_rest: bool = False,
-    ):
-        self.has_rest, self.given = has_rest, (logit, grad, one_hot)
+    def __init__(self, tensors: Sequence[Tensor], observed: Tensor | None, *, has_rest: bool):
+        self.has_rest, self.given = has_rest, tensors
+        logit, grad, one_hot = tensors
         if has_rest:
             logit, one_hot = (
                 part.new_zeros(*part.shape[:2], part.shape[2] + 1, *part.shape[3:])
@@ -184,7 +178,7 @@ def zero_inflated_costs(columns: ColumnViews) -> list[Any]:
     logit, grad = (
         tensors[0].unflatten(1, (-1, width - 1)) for tensors in (columns.params, columns.grads)
     )
-    spikes = Softmax(logit, grad, x[:, :, :-1], columns.observed, has_rest=True)
+    spikes = Softmax([logit, grad, x[:, :, :-1]], columns.observed, has_rest=True)
     numbers = columns._replace(
         params=columns.params[1:], grads=columns.grads[1:], x=x[:, :, -1], observed=spikes.is_rest
     )
@@ -273,8 +267,8 @@ def _costs_of(columns: ColumnViews) -> list[Any]:
         size, has_rest = likelihood.n_columns, likelihood.has_none
     if size:  # classes lie behind the axis of the columns
         tensors = (*columns.params, *columns.grads, columns.x)
-        logit, grad, one_hot = (tensor.unflatten(1, (-1, size)) for tensor in tensors)
-        return [Softmax(logit, grad, one_hot, columns.observed, has_rest=has_rest)]
+        by_class = [tensor.unflatten(1, (-1, size)) for tensor in tensors]
+        return [Softmax(by_class, columns.observed, has_rest=has_rest)]
     if likelihood.has_fixed_scale:
         return [AutogradCost(columns)]
     return [COSTS.get(type(likelihood), AutogradCost)(columns)]
