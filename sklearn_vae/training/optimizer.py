@@ -31,27 +31,18 @@ class FlatAdam(torch.optim.Optimizer):
     BETAS = (0.9, 0.999)
     EPS = 1e-6
 
-    def __init__(
-        self,
-        model: StackedModule,
-        lr: float | np.ndarray,
-        weight_decay: float | np.ndarray,
-        max_grad_norm_ratio: float,
-    ):
+    def __init__(self, model: StackedModule, configs: Sequence[TrainingConfig]):
         self.model = model
-        n_members = len(model.flat)
-        self.lrs = np.broadcast_to(lr, n_members).astype(float)
-        self.weight_decay = np.broadcast_to(weight_decay, n_members).astype(float)
-        self.max_grad_norm_ratio = max_grad_norm_ratio
-        self.defaults = {
-            "lr": float(self.lrs.max()),
-            "weight_decay": float(self.weight_decay.max()),
-        }
+        self.lrs = np.array([config.learning_rate for config in configs], dtype=float)
+        self.weight_decay = np.array([config.weight_decay for config in configs], dtype=float)
+        self.max_grad_norm_ratio = configs[0].max_grad_norm_ratio
+        lr, weight_decay = float(self.lrs.max()), float(self.weight_decay.max())
+        self.defaults = {"lr": lr, "weight_decay": weight_decay}
         self.param_groups = [{"params": list(model.parameters()), **self.defaults}]
         self.step_scales = model.step_scales()
         self.mean = torch.zeros_like(model.flat)
         self.square = torch.zeros_like(model.flat)
-        self.count = torch.zeros(n_members, dtype=torch.float32, device=model.flat.device)
+        self.count = torch.zeros(len(configs), dtype=torch.float32, device=model.flat.device)
         self.begin_epoch()
 
     @property

@@ -74,12 +74,7 @@ class Trainer(NeuralNet):
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "Trainer":
         """Use ``FlatAdam`` in place of a torch optimizer."""
-        self.optimizer_ = FlatAdam(
-            self.module_,
-            np.array([config.learning_rate for config in self.configs]),
-            np.array([config.weight_decay for config in self.configs]),
-            self.configs[0].max_grad_norm_ratio,
-        )
+        self.optimizer_ = FlatAdam(self.module_, self.configs)
         return self
 
     # -- training --------------------------------------------------------------------
@@ -235,9 +230,7 @@ class Trainer(NeuralNet):
         total = flat.new_zeros(len(LossTerms._fields), len(flat))
         config, architecture = self.configs[0], self.module_.architecture
         seeds = [config.seed for config in self._configs]
-        batches = iterate_batches(
-            config, seeds, epoch, len(train), architecture.n_noise, flat, train.rows_per_window
-        )
+        batches = iterate_batches(config, seeds, epoch, train, architecture.n_noise)
         _, n_decoded = config.rows_per_step(len(train))
         with ExitStack() as stack:
             stack.enter_context(threads_for(len(flat) * n_decoded * architecture.n_products))
@@ -351,27 +344,21 @@ class Trainer(NeuralNet):
 
 
 def iterate_batches(
-    config: TrainingConfig,
-    seeds: Sequence[int],
-    epoch: int,
-    n_rows: int,
-    n_components: int,
-    like: Tensor,
-    rows_per_window: int | None = None,
+    config: TrainingConfig, seeds: Sequence[int], epoch: int, table: Dataset, n_components: int
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch: passes over the rows, each in a new random order.
 
     All have one size, so that one may end a pass and begin the next. Each member's seed and the
-    number of the epoch determine order and noise, which has ``n_components`` dimensions, and dtype
-    and device of ``like``. ``rows_per_window`` neighbouring rows are shuffled, by default all.
+    number of the epoch determine order and noise, which has ``n_components`` dimensions.
     """
+    n_rows, like = len(table), table.like
     n_steps, n_batches = config.n_steps(n_rows), -(-n_rows // config.batch_size)
     size = min(aligned(-(-n_rows // n_batches)), config.batch_size, n_rows)
     members = seeds
     seeds = list(dict.fromkeys(members))
     indices = [seeds.index(seed) for seed in members] if len(seeds) > 1 else slice(None)
     generators = [make_generator(seed, Stream.ROWS, epoch) for seed in seeds]
-    orders = _orders(generators, n_rows, rows_per_window or n_rows)
+    orders = _orders(generators, n_rows, table.rows_per_window or n_rows)
     rows = torch.empty(len(seeds), 0, dtype=torch.long)
     n_draws = config.objective.n_draws
     length = n_draws * (config.batch_size if n_batches == 1 else size)

@@ -344,7 +344,8 @@ def test_a_gradient_far_longer_than_usual_is_cut(rng):
     """To three times the root of the sum of Adam's second moments, in its own direction."""
     model = build(Architecture(2, (4,), ((Gaussian(), 3),)), 2).double()
     model.flatten()
-    adam = FlatAdam(model, 0.1, 0.0, max_grad_norm_ratio=3.0)
+    config = TrainingConfig(0, 1, 1, 0.1, KLWeight(1.0), patience=1, max_grad_norm_ratio=3.0)
+    adam = FlatAdam(model, [config, config])
     square, n_steps, n_cut = np.zeros(model.flat.shape), np.zeros(2), np.zeros(2)
     for step in range(40):
         gradient = rng.normal(size=square.shape) * rng.choice([1, 2, 30], (2, 1), p=[0.5, 0.3, 0.2])

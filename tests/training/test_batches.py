@@ -8,13 +8,19 @@ from scipy import stats
 
 from sklearn_vae.objectives import IWAE
 from sklearn_vae.training import trainer
+from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.trainer import iterate_batches
 from tests.training.conftest import CONFIG, LIKE
 
 
+def table(n_rows):
+    """Rows of zeros."""
+    return Dataset.from_x(LIKE.new_zeros(n_rows, 1), None, n_rows, 0.0)
+
+
 def steps(config=CONFIG, iteration=0, n_rows=103, n_components=2):
     """Return the batches of one epoch."""
-    return list(iterate_batches(config, [config.seed], iteration, n_rows, n_components, LIKE))
+    return list(iterate_batches(config, [config.seed], iteration, table(n_rows), n_components))
 
 
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(103, 25), (100, 25), (7, 25), (1, 1), (9, 1)])
@@ -45,7 +51,8 @@ def test_batches_of_a_pass_are_nearly_equal(n_rows, size):
 def test_windows_keep_their_order_and_are_shuffled(batch_size):
     """Rows 0 to 39 come first, then 40 to 79, then the rest, in each of two passes."""
     config = replace(CONFIG, batch_size=batch_size, min_steps_per_epoch=2 * -(-103 // batch_size))
-    found = iterate_batches(config, [0, 1], 0, 103, 2, LIKE, rows_per_window=40)
+    windows = replace(table(103), rows_per_window=40)
+    found = iterate_batches(config, [0, 1], 0, windows, 2)
     rows = torch.cat([batch.rows for batch in found], dim=1)[:, :206]
 
     assert rows.shape == (2, 206)

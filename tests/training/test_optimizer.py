@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_vae.objectives import KLWeight
+from sklearn_vae.training.jobs import TrainingConfig
 from sklearn_vae.training.optimizer import FlatAdam
+
+
+def make_adam(model, lr, weight_decay):
+    """Adam without clipping, with one learning rate for all members or one for each."""
+    rest = {"beta": KLWeight(1.0), "patience": 1, "max_grad_norm_ratio": math.inf}
+    rates = np.broadcast_to(lr, model.n_members).tolist()
+    return FlatAdam(
+        model,
+        [TrainingConfig(0, 1, 1, rate, weight_decay=weight_decay, **rest) for rate in rates],
+    )
 
 
 class TorchAdam:
@@ -54,7 +66,7 @@ def gradients(n_steps, shape):
 def test_adam_is_torchs_adam_step_by_step(kind, weight_decay, table, make_model):
     """One flat tensor is faster, not another method; only the matrices decay."""
     model = make_model(table)
-    ours = FlatAdam(model, 1e-2, weight_decay, math.inf)
+    ours = make_adam(model, 1e-2, weight_decay)
     oracle = TorchAdam(kind, model.flat[0], model, 1e-2, weight_decay)
 
     for gradient in gradients(12, model.flat.shape):
@@ -67,7 +79,7 @@ def test_each_member_has_its_own_step_size(table, make_model):
     model = make_model(table, table, table, table)
     before = model.flat.clone()
     rates = np.array([1e-2, 0.0, 1e-3, 1e-2])
-    ours = FlatAdam(model, 1e-2, 0.3, math.inf)
+    ours = make_adam(model, 1e-2, 0.3)
     ours.lrs = rates
     oracles = [
         TorchAdam(torch.optim.AdamW, flat, model, lr, 0.3)
@@ -86,7 +98,7 @@ def test_a_reset_concerns_the_moments_of_its_members_only(table, make_model):
     """A new stage begins with a smaller step, not with the old momentum."""
     model = make_model(table, table)
     first, *rest = gradients(5, model.flat.shape)
-    ours = FlatAdam(model, 1e-2, 0.0, math.inf)
+    ours = make_adam(model, 1e-2, 0.0)
     model.flat_grad.copy_(first)
     ours.step()
     oracle = TorchAdam(torch.optim.Adam, model.flat[1], model, 1e-2, 0.0)
@@ -104,7 +116,7 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
     """torch's schedulers change the group's step size; the stages' shares stay."""
     model = make_model(table)
     (gradient,) = gradients(1, model.flat.shape)
-    ours = FlatAdam(model, 1e-2, 0.3, math.inf)
+    ours = make_adam(model, 1e-2, 0.3)
     oracle = TorchAdam(torch.optim.AdamW, model.flat[0], model, 1.5e-3, 0.3)
     ours.lrs = np.array([3e-3])
     ours.param_groups[0]["lr"] = 0.5e-2
@@ -117,7 +129,7 @@ def test_a_callbacks_schedule_scales_every_members_step(table, make_model):
 def test_weights_of_a_wide_input_take_shorter_steps(rates, rng, make_model):
     """Adam moves each by about the learning rate; over 512 inputs, that adds up."""
     model = make_model(*rng.standard_normal((2, 40, 512)))
-    ours, before = FlatAdam(model, np.array(rates), 0.0, math.inf), model.flat.clone()
+    ours, before = make_adam(model, rates, 0.0), model.flat.clone()
     model.flat_grad.fill_(1e3)  # far above Adam's epsilon
     ours.step()
     model.flat, steps = before - model.flat, torch.tensor(rates, dtype=torch.float64)[:, None]
@@ -138,7 +150,7 @@ def test_locations_of_precise_codes_and_columns_take_shorter_steps(
     rows = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 6))
     rows = rows / rows.std(0) + noise * rng.standard_normal((200, 6))
     model = make_model(rows, n_components=2)
-    ours, before = FlatAdam(model, 1e-2, 0.0, math.inf), model.flat.clone()
+    ours, before = make_adam(model, 1e-2, 0.0), model.flat.clone()
     model.flat_grad.fill_(1e3)
     ours.step()
 
