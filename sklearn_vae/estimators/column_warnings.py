@@ -64,14 +64,13 @@ def warn_of_conditions(y: Conditions) -> None:
 
 
 def _of_extremes(X: np.ndarray, extremes: np.ndarray) -> Iterator[tuple[int, str, str]]:
-    """Yield columns with a value so far out that it alone decides their scale, with messages.
+    """Yield columns with a value so far out that it is hardly a measurement, with messages.
 
     Of a Cauchy distribution, one value in a million is that far.
     """
     message = (
         "hold a value more than a million times as far from their median as their quartiles are: "
-        "{}. It decides the scale of the column, whose other values look alike to the model. "
-        "Replace errors, and codes for missing values, by NaN."
+        "{}. Replace errors, and codes for missing values, by NaN."
     )
     values = np.sort(X[spread_out(len(X), 256)], axis=0)  # NaN last
     n_values = (~np.isnan(values)).sum(axis=0)
