@@ -253,9 +253,11 @@ class LinearRelation:
         steps = [gain] * 8 + one_by_one + one_by_one[:1]
         for n_left, step in zip(reversed(range(len(steps))), steps, strict=True):
             values = np.where(is_other, np.nan, X[rows])
-            moved = self._link(values, self.sources) + step * self._gap(values)[:, None]
-            moved = self._inverse_link(moved)
+            gap = self._gap(values)[:, None]
+            moved = self._inverse_link(self._link(values, self.sources) + step * gap)
             is_moved = (step != 0) & np.isfinite(moved)  # no value is that of a contradiction
+            if n_left > len(one_by_one):
+                is_moved &= np.isfinite(gap)  # one factor of a product of 0 is 0
             if not n_left:  # rounding errors are not moved
                 is_moved &= ~self.agrees(values)[:, None]
             values[:, self.sources] = np.where(is_moved, moved, values[:, self.sources])

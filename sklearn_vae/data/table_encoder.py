@@ -174,6 +174,7 @@ class TableEncoder(ColumnGroups):
         for is_last in (False, True):  # first the labels of fixed codes, then all others
             for each in self.many_to_one:
                 if is_last:
+                    self._follow(each.code, rows, is_fixed)
                     each.choose(rows, is_fixed, generator)
                     if each.code in self.orders.pairs:  # fixed ends lie within the label's codes
                         ends = np.where(is_fixed, rows, np.nan)
@@ -196,6 +197,17 @@ class TableEncoder(ColumnGroups):
         self._restore_orders(rows, is_fixed, reach=is_sample, rounds=is_sample)
         for relation in self.linear_relations:
             relation.decode(rows, rounds=True, rows=~is_fixed[:, relation.derived])
+
+    def _follow(self, column: int, rows: np.ndarray, is_fixed: np.ndarray) -> None:
+        """Move a column to fixed values that follow from it, and derive it from others, in place.
+
+        Cells of the mask (n, d) are fixed.
+        """
+        for relation in self.linear_relations:
+            if column in relation.sources:
+                relation.adjust(rows, is_fixed.copy(), self._nearest_possible)
+            elif column == relation.derived:
+                relation.decode(rows, rounds=True, rows=~is_fixed[:, column])
 
     def _restore_orders(
         self, X: np.ndarray, is_fixed: np.ndarray, *, reach: float, rounds: bool

@@ -823,3 +823,29 @@ def test_ties_that_are_rounded_to_even_numbers_stay_so(rng):
     drawn = VAETransformer(2, max_iter=2, random_state=0).fit(table).sample(500, random_state=0)
 
     assert (drawn["mean"] == drawn[["a", "b"]].mean(axis=1).round()).all()
+
+
+def test_a_product_whose_factor_tells_a_class(rng):
+    """The factor that varies the most takes what a known or drawn power tells, and no other."""
+    mode = rng.choice(["off", "idle", "run"], 600)
+    load = np.where(mode == "run", rng.beta(3, 2, 600), 0)
+    amp = np.where(mode == "off", 0, 2 + 10 * load * (1 + 0.05 * rng.normal(size=600))).round(2)
+    table = pd.DataFrame({"mode": mode, "amp": amp, "volt": rng.normal(400, 3, 600).round(1)})
+    table["kw"] = (amp * table.volt * 1.732 / 1000).round(2)
+    model = VAETransformer(2, max_iter=2, random_state=0).fit(table)
+    imputed = model.impute(table.assign(amp=np.nan, volt=np.nan))
+    drawn = model.sample(1000, random_state=0)
+    columns = model.columns_
+    X = model._validate(table)[mode == "off"]
+    holed = X.copy()
+    holed[:, 1:3] = np.nan
+    # the mean of several models is none of the recorded values
+    filled = columns.complete(holed, X + [0, 0.01, 0, 0])
+
+    assert len(columns.linear_relations) == len(columns.many_to_one[0].labels) == 1
+    assert drawn.volt.between(table.volt.min(), table.volt.max()).all()
+    assert (drawn.volt.round(1) == drawn.volt).all()
+    assert (np.abs(drawn.amp * drawn.volt * 1.732 / 1000 - drawn.kw) < 0.00501).all()
+    assert np.abs(imputed.volt - 400).max() < 12
+    np.testing.assert_allclose(imputed.amp, table.kw / 0.6928, rtol=0.02)
+    np.testing.assert_array_equal(filled, X)
