@@ -59,8 +59,10 @@ COMMON_ROWS = 10
 COMMON_TIMES = 4
 # Columns of more values have no point mass for each.
 MAX_VALUES = 128
-# Counts beyond are modelled as real numbers.
+# Counts beyond, and those of a larger mean, are modelled as real numbers: a count given the code has
+# the variance of its mean at least.
 MAX_COUNT = 1000
+MAX_MEAN_COUNT = 30
 # Least gap between values, as a fraction of the largest, and least ratio of that to the step: with
 # numbers of all sizes, as 1e-308 beside 1e308, no ratio overflows.
 LEAST_GAP = 1e-100
@@ -428,6 +430,8 @@ def _counts(values: Values) -> list[Candidate]:
     if not (may_be_zero and is_count.all()) or x[-1] > MAX_COUNT:
         return []
     mean, variance = weighted_moments(x, values.rows)
+    if mean > MAX_MEAN_COUNT:
+        return []
     if variance <= 1.1 * mean:  # it may be larger by chance
         counts: Poisson | NegativeBinomial = Poisson()
         log_prob = special.xlogy(x, mean) - mean - special.gammaln(x + 1)

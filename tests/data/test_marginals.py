@@ -323,9 +323,18 @@ def test_counts_that_four_columns_tell_are_none_in_short_tables(n_rows, rng):
     assert [isinstance(e.likelihoods[0], (Poisson, NegativeBinomial)) for e in chosen] == [1, 0]
 
 
+def test_counts_of_a_large_mean_are_numbers(rng):
+    """Rents in tens are as whole as counts, and two or three of them a deposit, with no variance."""
+    rent = np.rint(np.exp(rng.normal(4.3, 0.4, 600)))
+    X = np.column_stack([rent, rent * rng.choice([2, 3], 600), rng.poisson(4, 600)])
+    likelihoods = fit_encoder(X * [10, 10, 1], None, "auto").likelihoods
+
+    assert [isinstance(each, (Poisson, NegativeBinomial)) for each in likelihoods] == [0, 0, 1]
+
+
 @pytest.mark.parametrize("name", ["holes", "few rows", "small weights", "rare", "hidden"])
 def test_counts_that_no_other_column_tells_stay_counts(name, rng):
-    X = np.column_stack([rng.poisson(40, 1000), rng.normal(size=1000), rng.poisson(2, 1000)])
+    X = np.column_stack([rng.poisson(20, 1000), rng.normal(size=1000), rng.poisson(2, 1000)])
     weight = None
     if name == "holes":
         X[rng.random(X.shape) < 0.5] = np.nan
