@@ -9,13 +9,12 @@ from operator import itemgetter
 import numpy as np
 
 from sklearn_vae.data.fields import DAY
+from sklearn_vae.data.find_broken_rows import RELATIVE_WIDTH, find_broken_rows
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import Values, is_common
 from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, TrainingColumn, recording
 from sklearn_vae.numerics.rows import small_batches, spread_out, without_copies
 
-# Relative width of values that agree and have no steps: sums in single precision are so exact.
-RELATIVE_WIDTH = 2.0**-18
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
 MAX_ERROR = 0.125
 # Fraction of derived values of the wrong sign, by errors of samples, from which on a column does
@@ -39,13 +38,15 @@ Units = tuple[tuple[np.ndarray, int, float, float], float]
 def find_linear_relations(
     X: np.ndarray, columns: list[int], weight: np.ndarray
 ) -> list[LinearRelation]:
-    """Find columns that follow from others in all rows that have all of them.
+    """Find columns that follow from others in all rows that have all of them, but for a few.
 
     Of the columns in a relation, which have indices ``columns``, one is derived whose samples keep
     to its bounds, of the lowest cost (``_Search._preference``). The weight (n,) counts copies.
     """
     if not 1 < len(columns) <= MAX_COMPARED:
         return []
+    if (is_broken := find_broken_rows(X, columns)).any():
+        X, weight = X[~is_broken], weight[~is_broken]
     n_known = sum((~np.isnan(X[rows])).sum(axis=0) for rows in small_batches(X))
     columns = [j for j in columns if n_known[j] > 0.5 * len(X)]
     zeros = {j: (X[:, j] == 0).sum() / n_known[j] for j in columns if np.nanmin(X[:, j]) >= 0}

@@ -59,8 +59,8 @@ COMMON_ROWS = 10
 COMMON_TIMES = 4
 # Columns of more values have no point mass for each.
 MAX_VALUES = 128
-# Counts beyond, and those of a larger mean, are modelled as real numbers: a count given the code has
-# the variance of its mean at least.
+# Counts beyond, and those of a larger mean, are modelled as real numbers: given the code, the
+# variance of a count is its mean at least.
 MAX_COUNT = 1000
 MAX_MEAN_COUNT = 30
 # Least gap between values, as a fraction of the largest, and least ratio of that to the step: with

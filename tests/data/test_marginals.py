@@ -324,7 +324,7 @@ def test_counts_that_four_columns_tell_are_none_in_short_tables(n_rows, rng):
 
 
 def test_counts_of_a_large_mean_are_numbers(rng):
-    """Rents in tens are as whole as counts, and two or three of them a deposit, with no variance."""
+    """Rents in tens are as whole as counts, and a deposit of two or three has no variance."""
     rent = np.rint(np.exp(rng.normal(4.3, 0.4, 600)))
     X = np.column_stack([rent, rent * rng.choice([2, 3], 600), rng.poisson(4, 600)])
     likelihoods = fit_encoder(X * [10, 10, 1], None, "auto").likelihoods
