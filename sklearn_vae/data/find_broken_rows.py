@@ -23,11 +23,16 @@ FEW_BROKEN = 3
 MIN_ROWS = 100
 ROWS_PER_COLUMN = 5
 MIN_KNOWN = 0.9
-# Regressions of a column, and the median error of the first one from which on it is the only one.
-N_REGRESSIONS = 6
+# Regressions of a column, at most, and the median error of the first one from which on it is the
+# only one. Others end as errors are no longer halved.
+N_REGRESSIONS = 8
 MAX_ERROR = 0.125
+# Variance of the penalty of slopes: columns may be collinear.
+RIDGE = 1e-9
 # Distance from the median, in robust standard deviations, of rows that the first one leaves out.
 FAR = 8.0
+# Further ones are as far as this: squares of larger numbers would hide those of others.
+LARGEST = 1e3
 # Largest rounding error, in steps: slopes are estimates.
 MAX_ROUNDING = 0.6
 # Relative width of values that agree and have no steps: sums in single precision are so exact.
@@ -82,25 +87,45 @@ def _equations(
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
     # most values may be equal
     scale = np.where(high > low, (high - low) / 1.35, values.std(axis=0))
-    scale[scale == 0] = np.inf
-    Z = (values - median) / scale
+    scale[~(np.isfinite(scale) & (scale > 0))] = np.inf  # constant, or too far apart
+    Z = np.nan_to_num((values - median) / scale).clip(-LARGEST, LARGEST)
     is_near = (np.abs(Z) < FAR).all(axis=1)
-    for k in np.flatnonzero(np.isfinite(scale)).tolist():
-        sources, kept = Z.copy(), is_near
+    near = Z[is_near if is_near.sum() > ROWS_PER_COLUMN * n_columns else slice(None)]
+    precision = np.linalg.inv(np.cov(near.T) + RIDGE * np.eye(n_columns))
+    first_errors = np.abs((Z - near.mean(axis=0)) @ (precision / np.diag(precision)))  # of each
+    for k in np.flatnonzero(np.median(first_errors, axis=0) < MAX_ERROR).tolist():
+        sources = Z.copy()
         sources[:, k] = 1  # of the intercept
-        for number in range(N_REGRESSIONS):
-            solution = np.linalg.lstsq(sources[kept], Z[kept, k], rcond=None)[0]
-            errors = np.abs(Z[:, k] - sources @ solution)
-            if number == 0 and np.median(errors) > MAX_ERROR:
-                break
-            kept = errors <= np.partition(errors, -max_broken - 1)[-max_broken - 1]
-        else:
-            needed = np.abs(solution) * sources[kept].std(axis=0) > errors[kept].max()
-            needed[k] = True
-            solution = needed * solution
-            solution[needed] = np.linalg.lstsq(sources[kept][:, needed], Z[kept, k], rcond=None)[0]
+        kept, needed = _least_trimmed_squares(sources, Z[:, k], first_errors[:, k], max_broken)
+        needed[k] = True
+        equation = None
+        # at first without the worst rows; then with all, of which none is broken by a rare source
+        for rows, used in ((kept, needed), (kept | True, needed | True)):
+            solution = np.zeros(n_columns)
+            solution[used] = np.linalg.lstsq(sources[rows][:, used], Z[rows, k], rcond=None)[0]
             slopes = np.where(np.arange(n_columns) == k, 0, solution) * scale[k] / scale
             intercept = float(median[k] + solution[k] * scale[k] - slopes @ median)
             is_broken = _are_apart(x[:, k], values @ slopes + intercept, widths[k], is_log)
-            if is_broken.sum() <= max_broken:
-                yield k, slopes, intercept
+            n_broken = is_broken.sum()
+            if n_broken == 0 or (equation is None and n_broken <= max_broken):
+                equation = k, slopes, intercept
+            if n_broken == 0 or equation is None:
+                break
+        if equation is not None:
+            yield equation
+
+
+def _least_trimmed_squares(
+    sources: np.ndarray, y: np.ndarray, errors: np.ndarray, n_left_out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regress without the rows of the largest errors (n,): masks of rows and of needed sources."""
+    ridge = RIDGE * len(y) * np.eye(sources.shape[1])
+    for _ in range(N_REGRESSIONS):
+        last = np.median(errors)
+        kept = errors <= np.partition(errors, -n_left_out - 1)[-n_left_out - 1]
+        x = sources[kept]
+        slopes = np.linalg.solve(x.T @ x + ridge, x.T @ y[kept])
+        errors = np.abs(y - sources @ slopes)
+        if np.median(errors) > 0.5 * last:
+            break
+    return kept, np.abs(slopes) * x.std(axis=0) > errors[kept].max()
