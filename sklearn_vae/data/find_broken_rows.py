@@ -10,6 +10,9 @@ References
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -33,10 +36,8 @@ RIDGE = 1e-9
 FAR = 8.0
 # Further ones are as far as this: squares of larger numbers would hide those of others.
 LARGEST = 1e3
-# Largest rounding error, in steps: slopes are estimates.
-MAX_ROUNDING = 0.6
-# Relative width of values that agree and have no steps: sums in single precision are so exact.
-RELATIVE_WIDTH = 2.0**-18
+# Largest error of values that keep an equation, in steps: slopes are estimates.
+MAX_STEPS = 0.6
 
 
 @np.errstate(all="ignore")  # of very large numbers, and those without logarithms
@@ -45,42 +46,66 @@ def find_broken_rows(X: np.ndarray, columns: list[int]) -> np.ndarray:
 
     Rows (n, d), and the indices of the columns that count -> mask (n,).
     """
-    is_broken, indices = np.zeros(len(X), dtype=bool), np.array(columns, dtype=int)
-    sample = X[spread_out(len(X))][:, indices].astype(np.float64)
-    for is_log, counts in ((False, ~np.isnan(sample)), (True, sample > 0)):
-        chosen = counts.mean(axis=0) >= MIN_KNOWN
-        widths = np.array([_width(column) for column in sample[:, chosen].T])
-        for k, slopes, intercept in _equations(sample[:, chosen], widths, is_log):
-            sources = indices[chosen][slopes != 0]  # others may be missing
+    is_broken, sample = np.zeros(len(X), dtype=bool), X[spread_out(len(X))]
+    for is_log in (False, True):
+        for equation in _equations(sample, np.array(columns, dtype=int), is_log):
             for rows in small_batches(X):
-                x, y = (X[rows][:, at].astype(np.float64) for at in (sources, indices[chosen][k]))
-                predicted = _linked(x, is_log) @ slopes[slopes != 0] + intercept
-                is_broken[rows] |= _are_apart(y, predicted, widths[k], is_log)
+                is_broken[rows] |= equation.are_broken(X[rows])
     return is_broken
 
 
-def _width(values: np.ndarray) -> float:
-    """Return the recording step of values, or the rounding error of the largest."""
-    column = TrainingColumn.of_numbers(values)
-    return recording(column)[1] or RELATIVE_WIDTH * float(np.abs(column.values).max())
-
-
 def _linked(values: np.ndarray, is_log: bool) -> np.ndarray:
+    values = values.astype(np.float64)
     return np.log(values) if is_log else values
 
 
-def _are_apart(y: np.ndarray, predicted: np.ndarray, width: float, is_log: bool) -> np.ndarray:
-    """Find values (n,) whose error, by the equation, is larger than that of rounding: (n,)."""
-    tolerance = MAX_ROUNDING * width / (y if is_log else 1.0)
-    return np.abs(_linked(y, is_log) - predicted) > tolerance
+@dataclass
+class _Equation:
+    """A number, or its logarithm, that follows from others but for a few rows."""
+
+    column: int  # its index in X
+    sources: np.ndarray  # (k,), those of the others
+    slopes: np.ndarray  # (k,)
+    intercept: float
+    width: float  # recording step of the column
+    is_log: bool
+
+    @classmethod
+    def of(
+        cls,
+        k: int,
+        columns: np.ndarray,
+        units: tuple[np.ndarray, np.ndarray],
+        width: float,
+        is_log: bool,
+        slopes: np.ndarray,
+    ) -> Self:
+        """Make it of the k-th column and the slopes on all, in location and scale ``units``.
+
+        The slope on the column itself is the intercept.
+        """
+        loc, scale = units
+        in_units = np.where(np.arange(len(slopes)) == k, 0, slopes) * scale[k] / scale
+        intercept = float(loc[k] + slopes[k] * scale[k] - in_units @ loc)
+        used = in_units != 0  # others may be missing
+        return cls(columns[k], columns[used], in_units[used], intercept, width, is_log)
+
+    def are_broken(self, X: np.ndarray) -> np.ndarray:
+        """Find rows whose error is larger than that of rounding, none with missing values: (n,)."""
+        predicted = _linked(X[:, self.sources], self.is_log) @ self.slopes + self.intercept
+        y = X[:, self.column].astype(np.float64)
+        tolerance = MAX_STEPS * self.width / (y if self.is_log else 1.0)
+        return np.abs(_linked(y, self.is_log) - predicted) > tolerance
 
 
-def _equations(
-    x: np.ndarray, widths: np.ndarray, is_log: bool
-) -> Iterator[tuple[int, np.ndarray, float]]:
-    """Yield equations that a few rows (n, d) may break: a column, slopes (d,) and an intercept."""
-    x = x[np.isfinite(_linked(x, is_log)).all(axis=1)]
-    values, (n_rows, n_columns) = _linked(x, is_log), x.shape
+def _equations(X: np.ndarray, columns: np.ndarray, is_log: bool) -> Iterator[_Equation]:
+    """Yield equations of columns that a few rows (n, d) may break."""
+    is_known = X[:, columns] > 0 if is_log else ~np.isnan(X[:, columns])
+    columns = columns[is_known.mean(axis=0) >= MIN_KNOWN]
+    values = _linked(X[:, columns], is_log)
+    is_complete = np.isfinite(values).all(axis=1)
+    values, complete = values[is_complete], X[is_complete]
+    n_rows, n_columns = values.shape
     if n_columns < 2 or n_rows < max(MIN_ROWS, ROWS_PER_COLUMN * n_columns):
         return
     max_broken = max(FEW_BROKEN, int(MAX_BROKEN * n_rows))
@@ -94,25 +119,27 @@ def _equations(
     precision = np.linalg.inv(np.cov(near.T) + RIDGE * np.eye(n_columns))
     first_errors = np.abs((Z - near.mean(axis=0)) @ (precision / np.diag(precision)))  # of each
     for k in np.flatnonzero(np.median(first_errors, axis=0) < MAX_ERROR).tolist():
-        sources = Z.copy()
+        sources, y = Z.copy(), Z[:, k]
         sources[:, k] = 1  # of the intercept
-        kept, needed = _least_trimmed_squares(sources, Z[:, k], first_errors[:, k], max_broken)
+        kept, needed = _least_trimmed_squares(sources, y, first_errors[:, k], max_broken)
         needed[k] = True
-        equation = None
-        # at first without the worst rows; then with all, of which none is broken by a rare source
-        for rows, used in ((kept, needed), (kept | True, needed | True)):
-            solution = np.zeros(n_columns)
-            solution[used] = np.linalg.lstsq(sources[rows][:, used], Z[rows, k], rcond=None)[0]
-            slopes = np.where(np.arange(n_columns) == k, 0, solution) * scale[k] / scale
-            intercept = float(median[k] + solution[k] * scale[k] - slopes @ median)
-            is_broken = _are_apart(x[:, k], values @ slopes + intercept, widths[k], is_log)
-            n_broken = is_broken.sum()
-            if n_broken == 0 or (equation is None and n_broken <= max_broken):
-                equation = k, slopes, intercept
-            if n_broken == 0 or equation is None:
-                break
-        if equation is not None:
+        column = TrainingColumn.of_numbers(X[:, columns[k]].astype(np.float64))
+        width = recording(column)[1] or column.width
+        make = partial(_Equation.of, k, columns, (median, scale), width, is_log)
+        equation = make(_least_squares(sources[kept], y[kept], needed))
+        n_broken = equation.are_broken(complete).sum()
+        if 0 < n_broken <= max_broken:  # a rare source may tell these rows
+            of_all = make(_least_squares(sources, y, np.ones_like(needed)))
+            equation = equation if of_all.are_broken(complete).any() else of_all
+        if n_broken <= max_broken:
             yield equation
+
+
+def _least_squares(sources: np.ndarray, y: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Regress on the sources of a mask; the slopes of others are 0: (n, d), (n,), (d,) -> (d,)."""
+    slopes = np.zeros(len(used))
+    slopes[used] = np.linalg.lstsq(sources[:, used], y, rcond=None)[0]
+    return slopes
 
 
 def _least_trimmed_squares(

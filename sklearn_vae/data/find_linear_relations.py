@@ -9,10 +9,16 @@ from operator import itemgetter
 import numpy as np
 
 from sklearn_vae.data.fields import DAY
-from sklearn_vae.data.find_broken_rows import RELATIVE_WIDTH, find_broken_rows
+from sklearn_vae.data.find_broken_rows import find_broken_rows
 from sklearn_vae.data.linear_relations import LinearRelation
 from sklearn_vae.data.marginals import Values, is_common
-from sklearn_vae.data.training_column import MAX_COMPARED, MIN_EVIDENCE, TrainingColumn, recording
+from sklearn_vae.data.training_column import (
+    MAX_COMPARED,
+    MIN_EVIDENCE,
+    RELATIVE_WIDTH,
+    TrainingColumn,
+    recording,
+)
 from sklearn_vae.numerics.rows import small_batches, spread_out, without_copies
 
 # Error of a relation, in standard deviations of the column, beyond which values agree by chance.
@@ -253,11 +259,10 @@ class _Search:
         """Read the units of a column."""
         column = TrainingColumn.of_numbers(self.X[:, self.columns[k]])
         decimals, step, (low, _) = recording(column)
-        relative = RELATIVE_WIDTH * float(np.abs(column.values).max())
-        least_width = 10.0**-decimals if decimals >= 0 else relative
+        least_width = 10.0**-decimals if decimals >= 0 else column.width
         is_decimal = step == least_width  # ties are rounded as numpy does
         lattice = np.array([low, 0.0 if is_decimal else step], np.float64)
-        return (lattice, decimals, step or relative, float(column.values.std())), least_width
+        return (lattice, decimals, step or column.width, float(column.values.std())), least_width
 
     def _fit(self, derived: int, sources: list[int]) -> LinearRelation | None:
         """Return a column's relation with the sources that it needs, if there is one."""

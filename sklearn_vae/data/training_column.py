@@ -19,6 +19,8 @@ N_ERRORS = 3.0
 MAX_COMPARED = 256
 # Values that differ by a smaller fraction of themselves are equal.
 ROUNDING = 8 * float(np.finfo(np.float64).eps)
+# Relative width of values that agree and have no steps: sums in single precision are so exact.
+RELATIVE_WIDTH = 2.0**-18
 # Fraction of the values that may be finer than the others.
 MAX_EXCEPTIONS = 0.02
 # Largest number of decimals tried, and the largest error of rounding, in units of the last decimal.
@@ -92,6 +94,11 @@ class TrainingColumn:
         weights = None if self.weights is None else self.weights[chosen]
         is_equal = None if self.is_equal is None else self.is_equal[chosen]
         return replace(self, values=self.values[chosen], weights=weights, is_equal=is_equal)
+
+    @property
+    def width(self) -> float:
+        """Width of values that agree and have no steps, by the largest one."""
+        return RELATIVE_WIDTH * float(np.abs(self.values).max())
 
     @property
     def unequal(self) -> "TrainingColumn":
