@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # One fused step of Adam on lists of tensors, without the Python side of torch.optim.
 fused_adam_ = torch._fused_adam_
+# Copies a list of tensors into another one.
+foreach_copy_ = torch._foreach_copy_
 
 
 class Interval(AnyInterval):

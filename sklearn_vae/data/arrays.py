@@ -13,8 +13,6 @@ import numpy as np
 from narwhals.typing import IntoDataFrame, IntoSeries
 from numpy.typing import ArrayLike
 
-from sklearn_vae.numerics.rows import small_batches
-
 # Libraries of frames, the preferred one first.
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -122,14 +120,6 @@ def find_objects(is_found: Callable[[Any], bool], values: np.ndarray) -> np.ndar
     return np.fromiter(map(is_found, values.flat), bool, values.size).reshape(values.shape)
 
 
-def has_missing_values(X: np.ndarray) -> np.ndarray:
-    """Find rows with missing values: (n, d) -> (n,)."""
-    has_missing = np.empty(len(X), dtype=bool)
-    for rows in small_batches(X):
-        has_missing[rows] = np.isnan(X[rows]).any(axis=1)
-    return has_missing
-
-
 def weighted_moments(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
     """Mean and variance of values, with weights if any: (n,), (n,)."""
     mean = np.average(x, weights=weights)
@@ -155,14 +145,17 @@ def replace_by_nan(X: Any, missing_values: Any) -> Any:
             frame = nw.from_native(X_declared.set_axis(positions, axis=1))
         else:
             frame = frame.rename(dict(zip(names, positions, strict=True)))
+        # of pandas, the category is left out by now
+        texts = (nw.String,) if is_pandas else (nw.String, nw.Categorical, nw.Enum)
         is_text = isinstance(missing_values, str)
         replaced = frame.with_columns(
             nw.col(name).map_batches(lambda x: replace_by_nan(x.to_numpy(), missing_values))
             if dtype == nw.Object
-            else nw.when(nw.col(name) != missing_values).then(nw.col(name)).alias(name)
+            else nw.when(
+                (nw.col(name).cast(nw.String) if is_text else nw.col(name)) != missing_values
+            ).then(nw.col(name))
             for name, dtype in frame.schema.items()
-            if dtype == nw.Object
-            or (dtype in (nw.String, nw.Categorical) if is_text else dtype.is_numeric())
+            if dtype == nw.Object or (dtype in texts if is_text else dtype.is_numeric())
         )
         if is_pandas:
             return replaced.to_native().set_axis(X.columns, axis=1)

@@ -47,8 +47,7 @@ class ColumnGroups:
     @property
     def likelihoods(self) -> list[Likelihood | None]:
         """Likelihood of each column of X; None for a constant one."""
-        of_column = {j: group.likelihood for group in self.groups for j in group.indices.tolist()}
-        return [of_column[j] for j in range(self.n_features)]
+        return self._by_column(lambda group: group.likelihood, object).tolist()
 
     @property
     def blocks(self) -> tuple[tuple[Likelihood, int], ...]:
@@ -123,32 +122,24 @@ class ColumnGroups:
     @property
     def distance_scale(self) -> np.ndarray:
         """Factor of each column in distances between rows, 1 if standardized: (n_features,)."""
-        factors = np.ones(self.n_features)
-        for group in self.groups:
-            factors[group.indices] = group.distance_scale
-        return factors
+        return self._by_column(lambda group: group.distance_scale, float)
 
     @property
     def is_empty(self) -> np.ndarray:
         """Mask of columns without any value in ``fit``: (n_features,)."""
-        constants = [group for group in self.groups if isinstance(group, ConstantColumns)]
-        empty = [group.indices[np.isnan(group.categories[:, 0])] for group in constants]
-        return np.isin(np.arange(self.n_features), [j for indices in empty for j in indices])
+        return self._by_column(
+            lambda group: type(group) is ConstantColumns and np.isnan(group.categories[:, 0]), bool
+        )
 
     def mask(self, *classes: type[Columns]) -> np.ndarray:
         """Mask of the columns of these kinds: (n_features,)."""
-        mask = np.zeros(self.n_features, dtype=bool)
-        for group in self.groups:
-            mask[group.indices] = type(group) in classes
-        return mask
+        return self._by_column(lambda group: type(group) in classes, bool)
 
-    def _by_group(
-        self, function: Callable[..., np.ndarray], X: np.ndarray, dtype: Any = None
-    ) -> np.ndarray:
-        """Apply a function to each group and its columns of X: (n, d) -> (n, n_features)."""
-        values = np.empty((len(X), self.n_features), X.dtype if dtype is None else dtype)
+    def _by_column(self, of_group: Callable[[Any], Any], dtype: Any, *n_rows: int) -> np.ndarray:
+        """Join what a function returns of each group, in the order of X: ([n_rows], n_features)."""
+        values = np.empty((*n_rows, self.n_features), dtype)
         for group in self.groups:
-            values[:, group.indices] = function(group, group.take(X))
+            values[..., group.indices] = of_group(group)
         return values
 
     # -- encoding --------------------------------------------------------------------
@@ -192,11 +183,11 @@ class ColumnGroups:
 
     def _on_steps(self, X: np.ndarray) -> np.ndarray:
         """Round numbers as ``on_steps``, but those that are derived: (n, n_features) -> same."""
-        return self._by_group(lambda group, x: group.on_steps(x), X)
+        return self._by_column(lambda group: group.on_steps(group.take(X)), X.dtype, len(X))
 
     def within_bounds(self, X: np.ndarray) -> np.ndarray:
         """Clip numbers to the range of their columns in ``fit``: (n, n_features) -> same."""
-        return self._by_group(lambda group, x: group.within_bounds(x), X)
+        return self._by_column(lambda group: group.within_bounds(group.take(X)), X.dtype, len(X))
 
     def limits(self) -> tuple[np.ndarray, ...]:
         """Return limits as ``Columns.limits`` does, for columns in the model's order.
@@ -220,4 +211,4 @@ class ColumnGroups:
 
     def is_unseen(self, X: np.ndarray) -> np.ndarray:
         """Find values that a column's likelihood gives no probability: (n, n_features)."""
-        return self._by_group(lambda group, x: group.is_unseen(x), X, bool)
+        return self._by_column(lambda group: group.is_unseen(group.take(X)), bool, len(X))

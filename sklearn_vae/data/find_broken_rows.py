@@ -12,7 +12,6 @@ References
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import numpy as np
 
@@ -64,35 +63,17 @@ class _Equation:
     """A number, or its logarithm, that follows from others but for a few rows."""
 
     column: int  # its index in X
-    sources: np.ndarray  # (k,), those of the others
-    slopes: np.ndarray  # (k,)
-    intercept: float
+    columns: np.ndarray  # (k,), those of all columns
     width: float  # recording step of the column
     is_log: bool
-
-    @classmethod
-    def of(
-        cls,
-        k: int,
-        columns: np.ndarray,
-        units: tuple[np.ndarray, np.ndarray],
-        width: float,
-        is_log: bool,
-        slopes: np.ndarray,
-    ) -> Self:
-        """Make it of the k-th column and the slopes on all, in location and scale ``units``.
-
-        The slope on the column itself is the intercept.
-        """
-        loc, scale = units
-        in_units = np.where(np.arange(len(slopes)) == k, 0, slopes) * scale[k] / scale
-        intercept = float(loc[k] + slopes[k] * scale[k] - in_units @ loc)
-        used = in_units != 0  # others may be missing
-        return cls(columns[k], columns[used], in_units[used], intercept, width, is_log)
+    slopes: np.ndarray  # (k,), 0 on the column itself and on those that it does not need
+    intercept: float
 
     def are_broken(self, X: np.ndarray) -> np.ndarray:
         """Find rows whose error is larger than that of rounding, none with missing values: (n,)."""
-        predicted = _linked(X[:, self.sources], self.is_log) @ self.slopes + self.intercept
+        used = self.slopes != 0  # others may be missing
+        sources = _linked(X[:, self.columns[used]], self.is_log)
+        predicted = sources @ self.slopes[used] + self.intercept
         y = X[:, self.column].astype(np.float64)
         tolerance = MAX_STEPS * self.width / (y if self.is_log else 1.0)
         return np.abs(_linked(y, self.is_log) - predicted) > tolerance
@@ -125,11 +106,13 @@ def _equations(X: np.ndarray, columns: np.ndarray, is_log: bool) -> Iterator[_Eq
         needed[k] = True
         column = TrainingColumn.of_numbers(X[:, columns[k]].astype(np.float64))
         width = recording(column)[1] or column.width
-        make = partial(_Equation.of, k, columns, (median, scale), width, is_log)
-        equation = make(_least_squares(sources[kept], y[kept], needed))
+        make = partial(_Equation, columns[k], columns, width, is_log)
+        slopes = _least_squares(sources[kept], y[kept], needed)
+        equation = make(*_in_units(slopes, k, median, scale))
         n_broken = equation.are_broken(complete).sum()
         if 0 < n_broken <= max_broken:  # a rare source may tell these rows
-            of_all = make(_least_squares(sources, y, np.ones_like(needed)))
+            slopes = _least_squares(sources, y, np.ones_like(needed))
+            of_all = make(*_in_units(slopes, k, median, scale))
             equation = equation if of_all.are_broken(complete).any() else of_all
         if n_broken <= max_broken:
             yield equation
@@ -140,6 +123,14 @@ def _least_squares(sources: np.ndarray, y: np.ndarray, used: np.ndarray) -> np.n
     slopes = np.zeros(len(used))
     slopes[used] = np.linalg.lstsq(sources[:, used], y, rcond=None)[0]
     return slopes
+
+
+def _in_units(
+    slopes: np.ndarray, k: int, loc: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Slopes and intercept (the k-th slope) in the columns' units, not in standardized ones."""
+    in_units = np.where(np.arange(len(slopes)) == k, 0, slopes) * scale[k] / scale
+    return in_units, float(loc[k] + slopes[k] * scale[k] - in_units @ loc)
 
 
 def _least_trimmed_squares(

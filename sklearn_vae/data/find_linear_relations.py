@@ -143,12 +143,9 @@ class _Search:
         errors = 1 - np.square(self.Z.T @ self.Z / max(len(self.Z), 1)).clip(max=1)
         for j, k in combinations(np.argsort(self.scale, kind="stable").tolist(), 2):
             self.basis, pair = [j], self.columns[[j, k]].tolist()
-            is_near = errors[j, k] < MAX_ERROR**2 and _derived(self.relations).isdisjoint(pair)
             norm = float(np.sqrt(errors[j, k] * len(self.Z)))
-            may_follow = is_near and self._may_follow(k, norm)
-            relation = self._relation_with(k, MAX_COST) if may_follow else None
-            if relation is not None:
-                self.relations.append(relation)
+            if errors[j, k] < MAX_ERROR**2 and _derived(self.relations).isdisjoint(pair):
+                self._add_relation(k, norm, MAX_COST)
         return self.cost
 
     def run(self, max_cost: float) -> float:
@@ -163,12 +160,9 @@ class _Search:
             for _ in range(2):  # the second time takes rounding errors off
                 residual = residual - self.span @ (self.span.T @ residual)
             norm, is_near = float(np.linalg.norm(residual)), np.abs(residual).max() < MAX_ERROR
-            is_derived = self.columns[k] in derived
-            may_follow = is_near and not is_derived and self._may_follow(k, norm)
-            relation = self._relation_with(k, max_cost) if may_follow else None
-            if relation is not None:
-                self.relations.append(relation)
-            elif norm > RELATIVE_WIDTH:
+            may_follow = is_near and self.columns[k] not in derived
+            is_added = may_follow and self._add_relation(k, norm, max_cost)
+            if not is_added and norm > RELATIVE_WIDTH:
                 self.basis.append(k)
                 self.span = np.column_stack([self.span, residual / norm])
         return self.cost
@@ -184,11 +178,13 @@ class _Search:
         largest = 2 * float(rounding.max()) * np.sqrt(len(columns) * len(self.Z))
         return not norm > largest and len(columns) < len(self.Z)
 
-    def _relation_with(self, k: int, max_cost: float) -> LinearRelation | None:
-        """Return a relation of a column with those of the basis, if there is one of lower cost.
+    def _add_relation(self, k: int, norm: float, max_cost: float) -> bool:
+        """Add a relation of a column with those of the basis, if there is one of lower cost.
 
         The derived column leaves the basis, and the others are in it.
         """
+        if not self._may_follow(k, norm):
+            return False
         parts, errors = self._solve(k, self.basis)
         near = [(1 + 1e-6, k), *zip(np.abs(parts).tolist(), self.basis, strict=True)]
         before = _derived(self.relations)
@@ -210,7 +206,8 @@ class _Search:
         if best is not None:
             self.basis = [k if self.columns[j] == best.derived else j for j in self.basis]
             self.cost += least
-        return best
+            self.relations.append(best)
+        return best is not None
 
     @np.errstate(all="ignore")  # standard deviations of very large and very small numbers
     def _preference(

@@ -122,7 +122,8 @@ def fit_encoder(
             may_change[j] = column
     for first in range(period or 0):
         alike = range(len(columns))[first::period]
-        _share_scale([columns[j] for j in alike])
+        for kind in (RealColumns, PositiveColumns):  # logarithms have a scale of their own
+            _share_scale([columns[j] for j in alike], kind)
         # the schema has given columns of its types their common categories
         _share_categories(columns, [j for j in alike if fields[j].categories is None])
     partners = {equal.partner for equal in equal_cells}
@@ -269,19 +270,21 @@ def fit_column(column: TrainingColumn, *, is_plain: bool = False) -> Columns:
 # -- columns together ------------------------------------------------------------------------
 
 
-def _share_scale(columns: list[Columns]) -> None:
-    """Give real columns their common mean and scale, in place.
+def _share_scale(columns: list[Columns], kind: type[RealColumns]) -> None:
+    """Give columns of a kind their common mean and scale, in place.
 
-    All their values together have mean 0 and variance 1. Columns with point masses keep theirs.
+    All their values together have mean 0 and variance 1.
     """
-    real = [each for each in columns if isinstance(each, RealColumns) and each.width == 1]
-    if not real:
+    alike = [column for column in columns if isinstance(column, kind) and type(column) is kind]
+    if not alike:
         return
-    exponent = np.max([column.exponent for column in real])
-    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in real])
-    scales = np.concatenate([np.ldexp(column.scale, column.exponent - exponent) for column in real])
+    exponent = np.max([column.exponent for column in alike])
+    means = np.concatenate([np.ldexp(column.shift, column.exponent - exponent) for column in alike])
+    scales = np.concatenate(
+        [np.ldexp(column.scale, column.exponent - exponent) for column in alike]
+    )
     scale = np.sqrt(np.mean(np.square(scales) + np.square(means - means.mean())))
-    for column in real:
+    for column in alike:
         column.exponent, column.shift = np.array([exponent]), np.array([means.mean()])
         column.scale = np.array([scale])
 
@@ -357,13 +360,17 @@ def _group(
 ) -> list[Columns]:
     """Join binary columns that exclude each other, and then all columns of one likelihood.
 
-    Groups are in the order of their first columns; constants come last.
+    Groups are in the order of their first columns, but those that are encoded alike are adjacent;
+    constants come last.
     """
     binary = [each for j in free if type(each := columns[j]) is BinaryColumns]
     one_hot = find_one_hot(X, binary, weight)
     joined = {j for group in one_hot for j in group.indices.tolist()}
     parts = [*(column for j, column in enumerate(columns) if j not in joined), *one_hot]
+    parts.sort(key=lambda part: (part.likelihood is None, part.indices.min()))
     by_likelihood: dict[Likelihood | None, list[Columns]] = {}
-    for part in sorted(parts, key=lambda part: (part.likelihood is None, part.indices.min())):
+    for part in parts:
         by_likelihood.setdefault(part.likelihood, []).append(part)
-    return [type(group[0]).concatenate(group) for group in by_likelihood.values()]
+    groups = [type(group[0]).concatenate(group) for group in by_likelihood.values()]
+    encoded = [part.encoded_likelihood for part in parts]
+    return sorted(groups, key=lambda group: encoded.index(group.encoded_likelihood))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sklearn_vae.data.fields import Field, time_type
+from sklearn_vae.data.fields import Field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,15 +34,6 @@ class _Pandas:
         if isinstance(dtype, pd.CategoricalDtype):
             return f"category[{self.dtype(dtype.categories)}]"
         return str(dtype)
-
-    def times(self, series: "pd.Series") -> np.ndarray:
-        """Convert dates and durations to NumPy's, in UTC: (n,)."""
-        dtype = str(series.dtype)
-        if time_type(dtype) == "duration":
-            return series.to_numpy()
-        if dtype.startswith(("date32", "date64")):  # pandas makes objects of them
-            series = series.astype("timestamp[ms][pyarrow]")
-        return series.to_numpy(dtype="datetime64[us]")  # in UTC, with a time zone
 
     def codes(self, series: "pd.Series") -> tuple[np.ndarray, list]:
         """Factorize a column: codes, -1 if missing, and unique values, or declared categories."""
@@ -104,9 +95,6 @@ class _Polars:
         text = str(series.dtype)
         return text if series.dtype not in (pl.Enum, pl.Categorical) else text.partition("(")[0]
 
-    def times(self, series: "pl.Series") -> np.ndarray:
-        return series.to_numpy()
-
     def codes(self, series: "pl.Series") -> tuple[np.ndarray, list]:
         import polars as pl
 
@@ -154,9 +142,6 @@ class _Arrow:
 
     def dtype(self, series: "pa.ChunkedArray") -> str:
         return str(series.type)
-
-    def times(self, series: "pa.ChunkedArray") -> np.ndarray:
-        return series.to_numpy()
 
     def codes(self, series: "pa.ChunkedArray") -> tuple[np.ndarray, list]:
         import pyarrow as pa

@@ -19,8 +19,10 @@ References
    Dimensional Undirected Graphs", Journal of Machine Learning Research 10, 2009.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from scipy import special, stats
@@ -186,19 +188,10 @@ def is_common(values: Values) -> np.ndarray:
     by_chance = stats.binom.sf(rows - 1, rows + beside, expected / (expected + beside))
     is_common = (rows >= least) & (rows >= COMMON_TIMES * np.maximum(expected, 1))
     is_common &= by_chance * len(rows) <= CHANCE
-    low, high = 0, len(rows) - 1
-    for _ in range(3):  # at either end, the further one first
-        x = values.scaled[low : high + 1]
-        if len(x) < 3:
-            break
-        gaps = x[1] - x[0], x[-1] - x[-2]
-        first = gaps[0] >= gaps[1]
-        rest = x[-1] - x[1] if first else x[-2] - x[0]
-        end = low if first else high
-        if not max(gaps) > rest or rows[end] < 2:
+    for end, _ in islice(_far_ends(values.scaled, 1), 3):
+        if rows[end] < 2:
             break
         is_common[end] = True
-        low, high = (low + 1, high) if first else (low, high - 1)
     return is_common
 
 
@@ -350,7 +343,8 @@ def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
             of_low = np.searchsorted(cdf, cdf[0] + outer)
             of_high = np.searchsorted(cdf, cdf[-1] - outer) - 1  # of a cell, too, the inner edge
             chosen = np.concatenate([chosen, of_low, of_high])
-        chosen = np.unique([*chosen.tolist(), *_beside_far_ends(values)])
+        # without knots there, the segment of a far value would hold others; a cell has two edges
+        chosen = np.unique([*chosen.tolist(), *(index for _, index in _far_ends(values, 2))])
     keep = [0]
     for index in chosen[1:].tolist():
         if values[index] - values[keep[-1]] > MIN_GAP:
@@ -365,26 +359,23 @@ def _fit_knots(values: np.ndarray, cdf: np.ndarray, n_knots: int) -> np.ndarray:
     return np.concatenate([ends[:1], np.column_stack([x, z]), ends[1:]])
 
 
-def _beside_far_ends(values: np.ndarray) -> list[int]:
-    """Indices of ordered values next to ends that are further off than the others' range.
+def _far_ends(values: np.ndarray, n_edges: int) -> Iterator[tuple[int, int]]:
+    """Yield ends of ordered values that are further off than the others' range, one by one.
 
-    Without knots there, the segment of a far value would hold others.
+    They are the indices of the end, which has one or two edges, and of the value next to it.
     """
-    low, high, indices = 0, len(values) - 1, []
-    gaps = np.diff(values)
-    while high - low > 2:
-        # a value that is spread over a cell has two edges
-        left = low + int(gaps[low : low + 2].argmax())
-        right = high - 2 + int(gaps[high - 2 : high].argmax())
+    low, high, gaps = 0, len(values) - 1, np.diff(values)
+    while high - low > n_edges:
+        left = low + int(gaps[low : low + n_edges].argmax())
+        right = high - n_edges + int(gaps[high - n_edges : high].argmax())
         if gaps[right] > values[right] - values[low]:
+            yield high, right
             high = right
-            indices.append(high)
         elif gaps[left] > values[high] - values[left + 1]:
+            yield low, left + 1
             low = left + 1
-            indices.append(low)
         else:
-            break
-    return indices
+            return
 
 
 def _distribution_function(

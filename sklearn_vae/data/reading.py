@@ -216,11 +216,13 @@ class _FrameColumn(Column):
         )
 
     def numbers(self) -> np.ndarray:
-        if time_type(self.dtype) is not None:
-            times = self.library.times(self.series.to_native())
-            is_date = times.dtype.kind == "M"
-            since = times.astype("datetime64[us]") - np.datetime64(0, "us") if is_date else times
-            return since / np.timedelta64(1, "s")
+        if time_type(self.dtype) == "date":
+            is_day = self.dtype.startswith(("date32", "date64"))  # of which pandas makes objects
+            series = self.series.cast(nw.Datetime("us")) if is_day else self.series
+            times = np.asarray(series.to_native(), dtype="datetime64[us]")  # in UTC, with a zone
+            return (times - np.datetime64(0, "us")) / np.timedelta64(1, "s")
+        if time_type(self.dtype) == "duration":
+            return self.series.to_numpy() / np.timedelta64(1, "s")
         if DECIMAL.match(self.dtype):  # libraries' own conversions do not round to the nearest
             cells = self.series.to_list()
             return np.array([np.nan if is_missing(cell) else float(cell) for cell in cells])

@@ -21,7 +21,7 @@ from sklearn_vae.estimators.estimator_base import FitRows
 from sklearn_vae.inference.predictor import EnsemblePredictor
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
-from sklearn_vae.models.mixture_init import fit_mixture
+from sklearn_vae.models.mixture_init import EM
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import (
@@ -257,7 +257,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         model.reset_parameters(0, seed)
         n_class_columns = self.columns_.n_conditions if self._n_classes else 0
         with threads_for(len(x) * x.shape[1] * mixture[0]):
-            init = fit_mixture(x, weight, self.architecture_, *mixture, seed, n_class_columns)
+            em = EM(x, weight, self.architecture_, mixture[1])
+            init = em.initial(mixture[0], seed, n_class_columns)
         model.initialize(0, init)
         max_iter = self.max_iter
         if self.early_stopping == "auto" and valid is None:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_vae._compat import check_sample_weight
-from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, has_missing_values
+from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array
 from sklearn_vae.data.fields import Name, Names, without_unknown
 from sklearn_vae.data.sources import accepts_source, check_is_table
 from sklearn_vae.estimators.base import PredictorT, RowsT, TableEstimator
@@ -312,7 +312,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
         model = self._predictor()
         if n_imputations is None:
             return model.impute(rows, MEAN_DRAWS, self._is_rounded)[None]
-        is_incomplete = has_missing_values(rows)
+        is_incomplete = np.isnan(rows.min(axis=1))
         imputed = np.repeat(rows[None, :, : self.n_features_in_], n_imputations, axis=0)
         if is_incomplete.any():
             seed = draw_seed(self.random_state if random_state is None else random_state)

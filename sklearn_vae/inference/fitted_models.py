@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from sklearn_vae.data.arrays import has_missing_values
 from sklearn_vae.data.table_encoder import TableEncoder
 from sklearn_vae.inference.decoder_correction import correction_at
 from sklearn_vae.inference.log_density import Points, codes_of_rows, conditional_mean, log_density
@@ -78,8 +77,9 @@ class FittedModel:
     log_evidence: ClassVar[Callable[..., Array]]
     # the model of weights, which computes with numpy
     make_model: ClassVar[Callable[..., Any]]
-    # apply a function (model, encoded rows, generator if any, ``points``) to rows, chunk by chunk
-    map: ClassVar[Callable[..., np.ndarray]]
+    # encode rows for a model, and the number of rows that a model computes at a time
+    encode: ClassVar[Callable[..., np.ndarray]]
+    rows_at_a_time: ClassVar[Callable[..., int]]
 
     columns: TableEncoder  # encoder and decoder of rows
     architecture: Architecture
@@ -119,6 +119,26 @@ class FittedModel:
             log_p[rows] += self.columns.log_abs_det_jacobian(X[rows], in_units=in_units)
         return log_p
 
+    def map(
+        self,
+        function: Callable[..., Array],
+        X: np.ndarray,
+        *,
+        n_draws: int = 0,
+        scrambling: int = 0,
+        backend: Backend | None = None,
+    ) -> np.ndarray:
+        """Apply a function (model, encoded rows, generator if any) to X, chunk by chunk.
+
+        With ``n_draws``, the function takes ``points``, to draw from p(z|x).
+        """
+        backend = backend or self.backend(X)
+        if n_draws:
+            points = self.points(n_draws, scrambling).last(self.architecture.n_components)
+            function = partial(function, points=points.map(backend.convert))
+        n_rows = self.rows_at_a_time(len(X), n_draws, backend.model)
+        return backend.map(function, X, n_rows, partial(self.encode, backend.model))
+
     def log_evidences(self, X: np.ndarray, **options: Any) -> np.ndarray:
         """Log-density of rows in nats of the encoded units: (n, d) -> (n,)."""
         return self.map(self.log_evidence, X, **options)
@@ -129,7 +149,7 @@ class FittedModel:
         Means of the columns with mask ``is_rounded`` (n_features,) are rounded to possible values.
         """
         imputed = X[:, : self.columns.n_features].copy()
-        incomplete = np.flatnonzero(has_missing_values(X))
+        incomplete = np.flatnonzero(np.isnan(X.min(axis=1)))  # without a mask (n, d)
         for chunk in batches(len(incomplete), 1 << 16):  # temporary arrays are then small
             rows = X[incomplete[chunk]]
             encoded = self.map(self.conditional_mean, rows, n_draws=n_draws)
@@ -209,32 +229,19 @@ class FittedVAE(FittedModel):
         member: Self = self._cache.setdefault("first", replace(self, weights=first))
         return member
 
-    def map(
-        self,
-        function: Callable[..., Array],
-        X: np.ndarray,
-        *,
-        n_draws: int = 0,
-        scrambling: int = 0,
-        backend: Backend | None = None,
-    ) -> np.ndarray:
-        """Apply a function of the model and encoded rows (M, B, n) to X, chunk by chunk.
+    def encode(self, model: Any, X: np.ndarray) -> np.ndarray:
+        """Encode rows for each member: (n, d) -> (M, n, n_columns)."""
+        return self.columns.transform(X)[None].repeat(model.n_members, axis=0)
 
-        With ``n_draws``, the function takes ``points``, to draw from p(z|x).
-        """
-        backend = backend or self.backend(X)
-        encode, n_members = self.columns.transform, backend.model.n_members
-        n_rows = self.rows_per_chunk(n_members)
-        if n_draws:
-            points, shape = self.points(n_draws, scrambling).map(backend.convert), self.architecture
-            function, n_latent = partial(function, points=points), max(shape.n_components, 1)
-            # the codes of two proposals, and their matrices, fit the cache
-            n_codes = shape.n_codes or 2 * n_draws
-            of_codes = rows_in_cache(n_latent, max(n_codes * n_members, 2 * n_latent))
-            n_rows = spread_rows(len(X), min(n_rows, of_codes))
-        return backend.map(
-            function, X, n_rows, lambda rows: encode(rows)[None].repeat(n_members, axis=0)
-        )
+    def rows_at_a_time(self, n_rows: int, n_draws: int, model: Any) -> int:
+        """Rows whose codes of two proposals, and their matrices, fit the cache."""
+        per_chunk = self.rows_per_chunk(model.n_members)
+        if not n_draws:
+            return per_chunk
+        n_latent = max(self.architecture.n_components, 1)
+        n_codes = (self.architecture.n_codes or 2 * n_draws) * model.n_members
+        of_codes = rows_in_cache(n_latent, max(n_codes, 2 * n_latent))
+        return spread_rows(n_rows, min(per_chunk, of_codes))
 
     def log_evidences(self, X: np.ndarray, *, refines: bool = True, **options: Any) -> np.ndarray:
         """Log-density of rows as of any model; those that need more draws are refined together."""
@@ -312,23 +319,12 @@ class FittedMixture(FittedModel):
             log_p -= super().log_density(of_y, n_draws, scrambling, **options)[index.ravel()]
         return log_p
 
-    def map(
-        self,
-        function: Callable[..., Any],
-        X: np.ndarray,
-        *,
-        n_draws: int,
-        scrambling: int = 0,
-        backend: Backend | None = None,
-    ) -> np.ndarray:
-        """Apply a function (model, encoded rows, generator if any, ``points``), chunk by chunk."""
-        backend, n_missing = backend or self.backend(X), self.encoder.n_features - X.shape[1]
-        model: MixtureEnsemble = backend.model
-        if n_missing > 0:  # y is integrated out
-            X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
-        points = self.points(n_draws, scrambling).last(model.architecture.n_components)
-        function = partial(function, points=points.map(backend.convert))
-        # rows whose draws, and codes of each component, fit in memory
-        n_numbers = max(n_draws, len(model.log_weight)) * model.architecture.n_columns
-        n_rows = spread_rows(len(X), min(rows_in_memory(n_numbers), MAX_MIXTURE_ROWS))
-        return backend.map(function, X, n_rows, self.encoder.transform)
+    def encode(self, model: Any, X: np.ndarray) -> np.ndarray:
+        """Encode rows; a y that they do not have is integrated out: (n, d) -> (n, n_columns)."""
+        n_missing = self.encoder.n_features - X.shape[1]
+        return self.encoder.transform(np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan))
+
+    def rows_at_a_time(self, n_rows: int, n_draws: int, model: Any) -> int:
+        """Rows whose draws, and codes of each component, fit in memory."""
+        n_numbers = max(n_draws, len(model.log_weight)) * self.architecture.n_columns
+        return spread_rows(n_rows, min(rows_in_memory(n_numbers), MAX_MIXTURE_ROWS))

@@ -124,12 +124,6 @@ class TorchModel(FittedModel):
     @default_modes()
     @torch.no_grad()
     def sample(
-        self, n_samples: int, seed: int, dtype: np.dtype, y: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features)."""
-        return self._draw(n_samples, seed, dtype, y)[:, : self.columns.n_features]
-
-    def _draw(
         self,
         n_samples: int,
         seed: int,
@@ -138,7 +132,9 @@ class TorchModel(FittedModel):
         *,
         relates: bool = True,
     ) -> np.ndarray:
-        """Draw rows of X and y such that all relations hold, or as the model has them: (n, d).
+        """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features).
+
+        All relations hold, or those that the model has.
 
         They are drawn again where labels of some codes are others, or derived numbers too far.
         """
@@ -159,13 +155,11 @@ class TorchModel(FittedModel):
             left = left[self.encoder.are_broken(decoded, is_partial=True)]
             if not len(left):
                 break
-        return X
+        return X[:, : self.columns.n_features]
 
-    @default_modes()
-    @torch.no_grad()
     def log_kept(self, seed: int, n_rows: int = 4096) -> float:
         """Log-probability of rows that keep orders and labels, as the model draws them."""
-        X = self._draw(n_rows, seed, np.dtype(float), relates=False)
+        X = self.sample(n_rows, seed, np.dtype(float), relates=False)
         n_kept = n_rows - self.encoder.are_broken(X).sum()
         return float(np.log((n_kept + 1) / (n_rows + 1)))
 

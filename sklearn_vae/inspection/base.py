@@ -64,24 +64,17 @@ class DisplayMixin:
             ) from error
 
     @classmethod
-    def _final_estimator(
-        cls,
-        estimator: BaseEstimator,
-        X: Rows | None = None,
-        *,
-        requires: tuple[str, ...],
-        such_as: str = "VAETransformer",
-    ) -> tuple[BaseEstimator, Rows | None]:
+    def _final_step(cls, estimator: BaseEstimator, X: Rows | None, *needs: Any) -> tuple[Any, Any]:
         """Check that matplotlib is installed, and return what ``final_step`` does."""
         cls._check_matplotlib()
-        return final_step(estimator, X, cls.__name__, requires, such_as)
+        return final_step(estimator, X, cls.__name__, *needs)
 
     @classmethod
     def _codes(
         cls, estimator: BaseEstimator, X: Rows, components: Sequence[int] | None
     ) -> tuple[np.ndarray, list[int]]:
         """Return codes, and the components on the two axes, by default those of most variance."""
-        vae, rows = cls._final_estimator(estimator, X, requires=(*CODES, "history_"))
+        vae, rows = cls._final_step(estimator, X, (*CODES, "history_"))
         codes = as_numbers("transform(X)", vae.transform(rows))
         n_components = codes.shape[1]
         if n_components == 1:

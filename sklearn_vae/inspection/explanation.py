@@ -102,8 +102,8 @@ class ExplanationDisplay(DisplayMixin):
         ExplanationDisplay
             The display.
         """
-        detector, rows = cls._final_estimator(
-            estimator, X, requires=("explain", "expected_values"), such_as="VAEOutlierDetector"
+        detector, rows = cls._final_step(
+            estimator, X, ("explain", "expected_values"), "VAEOutlierDetector"
         )
         attributions = np.asarray(detector.explain(rows))
         values = expected_values = None

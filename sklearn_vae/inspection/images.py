@@ -102,7 +102,7 @@ class ReconstructionDisplay(DisplayMixin):
         ReconstructionDisplay
             The display.
         """
-        cls._final_estimator(estimator, requires=CODES)
+        cls._final_step(estimator, None, CODES)
         display = cls(
             X=X,
             X_reconstructed=estimator.inverse_transform(estimator.transform(X)),
@@ -220,7 +220,7 @@ class ManifoldDisplay(DisplayMixin):
         ManifoldDisplay
             The display.
         """
-        vae, _ = cls._final_estimator(estimator, requires=(*CODES, "history_"))
+        vae, _ = cls._final_step(estimator, None, (*CODES, "history_"))
         if vae.posterior_.n_variables:
             raise ValueError(
                 f"ManifoldDisplay draws codes that are real numbers, and those of "

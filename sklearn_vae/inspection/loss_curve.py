@@ -76,9 +76,9 @@ class LossCurveDisplay(DisplayMixin):
         LossCurveDisplay
             The display.
         """
-        final, _ = cls._final_estimator(estimator, requires=())
+        final, _ = cls._final_step(estimator, None, ())
         model = getattr(final, "estimator_", final)
-        vae, _ = cls._final_estimator(model, requires=("history_",))
+        vae, _ = cls._final_step(model, None, ("history_",))
         history = [record for record in vae.history_ if record.get("member", 0) == member]
         if not history:
             raise ValueError(f"The history has no records of member={member!r}.")

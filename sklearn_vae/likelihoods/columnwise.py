@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, compress, pairwise, repeat
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -111,17 +111,13 @@ class Columnwise:
 
         Outputs are (..., n_decoder_outputs). Fixed scales count as 1.
         """
-        xp, scales = namespace(outputs), []
+        xp, scales = namespace(outputs), list[Array]()
         for likelihood, params in zip(self.likelihoods, self.split(outputs, free), strict=True):
             of_params = [xp.ones_like(part) for part in params]
             if likelihood.scale_param is not None and not likelihood.has_fixed_scale:
                 log_scale = ops.bounded(params[likelihood.scale_param], LOG_SCALE_BOUND)
                 of_params[likelihood.scale_param - 1] = xp.exp(log_scale)  # the mean is before it
-            scales += [
-                part
-                for part, is_decoded in zip(of_params, likelihood.depends_on_z, strict=True)
-                if is_decoded
-            ]
+            scales += compress(of_params, likelihood.depends_on_z)
         return ops.concatenate(scales)
 
     def split_params(self, params: Array) -> list[list[Array]]:
@@ -262,17 +258,13 @@ class Columnwise:
 
         Classes in order have the frequencies of rows (n_rows, n_columns) with weights (n_rows,).
         """
-        slopes, offsets, free = [loadings[:, :0]], [loc[:0]], [loc[:0]]
+        pairs = [(loadings[:, :0], loc[:0])]
         linear = [self.split_blocks(tensor) for tensor in (loadings, loc, scale)]
         for k, (likelihood, *block) in enumerate(zip(self.likelihoods, *linear, strict=True)):
             initial = likelihood.initialize(*block)
             if rows is not None and hasattr(likelihood, "at_frequencies"):
                 x, weights = rows
                 initial = likelihood.at_frequencies(initial, self.split_blocks(x)[k], weights)
-            for depends, (slope, offset) in zip(likelihood.depends_on_z, initial, strict=True):
-                if depends:
-                    slopes.append(slope)
-                    offsets.append(offset)
-                else:
-                    free.append(offset)
-        return ops.concatenate(slopes), ops.concatenate(offsets), ops.concatenate(free)
+            pairs += initial
+        slopes, offsets = map(ops.concatenate, zip(*pairs, strict=True))
+        return slopes[:, self.is_decoded], offsets[self.is_decoded], offsets[~self.is_decoded]

@@ -139,19 +139,6 @@ class MixtureEnsemble:
 
         They are features of p(x|z, c); log-scales and parameters are within their bounds.
         """
-        if not self.depends_on_code:
-            return tuple(ops.take(part, component, 1) for part in self.decoded_components)
-        return self.decode_codes(z, component)
-
-    @cached_property
-    def decoded_components(self) -> tuple[Array, ...]:
-        """Outputs of the decoder at the code 0 of all components: (..., C) each."""
-        component = ops.arange(len(self.log_weight), self.loc)
-        z = ops.zeros((len(component), self.architecture.n_components), self.loc)
-        return self.decode_codes(z, component)
-
-    def decode_codes(self, z: Array, component: Array) -> tuple[Array, ...]:
-        """Decode codes as ``decode`` does, also where the code makes no difference."""
         xp, z = namespace(z), z.swapaxes(0, 1)
         first = ops.take(self.of_component, component, 1)
         out = self._by_member(self._decoder, component, z, first)

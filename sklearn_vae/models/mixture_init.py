@@ -36,52 +36,6 @@ MIN_PAIRS = 10
 COMMON_PATTERN = 16
 
 
-def fit_mixture(
-    x: np.ndarray,
-    weight: np.ndarray,
-    architecture: MixtureArchitecture,
-    n_mixture: int,
-    covariance_type: str,
-    seed: int,
-    n_class_columns: int = 0,
-) -> MixtureInit:
-    """Fit a mixture by EM, from the clusters of k-means.
-
-    Beside a single full covariance, classes and counts depend on the real columns.
-
-    Rows x (n, n_columns) are encoded, and NaN where values are missing. A single full covariance is
-    that of Ledoit and Wolf [1]_, which is not singular where rows are few. The last
-    ``n_class_columns`` encode classes: rows of different classes are in different clusters, if
-    there are as many clusters as classes.
-
-    References
-    ----------
-    .. [1] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
-       Covariance Matrices", Journal of Multivariate Analysis 88, 2004.
-    """
-    mixture = EM(x, weight, architecture, covariance_type)
-    mixture.fit(mixture.clusters(n_mixture, seed, n_class_columns))
-    is_real = architecture.is_real_value
-    steps = np.broadcast_to(architecture.steps or 0.0, is_real.shape)[is_real]
-    floor = np.maximum(np.square(steps) / 12 - MIN_VARIANCE, 0)
-    covariance = mixture.covariance(shrinks=n_mixture == 1).numpy()
-    above = 1.001  # times the smallest scale, at which there is no gradient
-    least = above * architecture.least_scales[is_real]
-    least_params = architecture.least_params + math.log(above)
-    is_small = (mixture.weight * mixture.row_weight.sum() < mixture.min_rows).numpy()
-    whiten = _whitening(covariance, floor, least)
-    depends = len(architecture.others.blocks) > 0 and n_mixture == 1 and mixture.is_full
-    latent = architecture.n_components
-    return MixtureInit(
-        weight=mixture.weight.numpy(),
-        loc=mixture.loc.numpy(),
-        whiten=whiten,
-        params=np.maximum(mixture.params.numpy(), least_params),
-        dependence=mixture.dependence(latent, whiten[0]) if depends else None,
-        min_log_scale=np.where(is_small, -math.log(above), -COMPONENT_LOG_SCALE_BOUND),
-    )
-
-
 class _PatternBlocks(NamedTuple):
     """Precisions of the at most M missing values of each of R patterns, given the observed ones.
 
@@ -97,7 +51,10 @@ class _PatternBlocks(NamedTuple):
 
 
 class EM:
-    """Expectation-maximization of a mixture, in double precision; parameters of ``fit_mixture``."""
+    """Expectation-maximization of a mixture, in double precision.
+
+    Rows x (n, n_columns) are encoded, and NaN where values are missing.
+    """
 
     weight: Tensor  # of the components: (C,)
     loc: Tensor  # means of the real columns: (C, d)
@@ -112,7 +69,8 @@ class EM:
     ):
         rows, is_real = torch.as_tensor(x[:].astype(np.float64)), architecture.is_normal
         real, self.others = rows[:, is_real], rows[:, ~is_real]
-        self.likelihood, self.is_full = architecture.others, covariance_type == "full"
+        self.architecture, self.likelihood = architecture, architecture.others
+        self.is_full = covariance_type == "full"
         self.row_weight = torch.as_tensor(weight.astype(np.float64))
         self.observed = ~real.isnan()
         mean, variance = _moments(real.nan_to_num(), self.observed, self.row_weight[None])
@@ -131,6 +89,40 @@ class EM:
         self.observed_others = self.likelihood.split_missing(self.others)
         # without a fit, missing values have the columns' own moments
         self.loc, self._precision = mean, torch.diag_embed(1 / (variance + MIN_VARIANCE))
+
+    def initial(self, n_mixture: int, seed: int, n_class_columns: int = 0) -> MixtureInit:
+        """Fit the mixture from the clusters of k-means, and return it as a model's start.
+
+        Beside a single full covariance, classes and counts depend on the real columns. It is that
+        of Ledoit and Wolf [1]_, which is not singular where rows are few. The last
+        ``n_class_columns`` encode classes: rows of different classes are in different clusters, if
+        there are as many clusters as classes.
+
+        References
+        ----------
+        .. [1] O. Ledoit and M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional
+           Covariance Matrices", Journal of Multivariate Analysis 88, 2004.
+        """
+        self.fit(self.clusters(n_mixture, seed, n_class_columns))
+        architecture, is_real = self.architecture, self.architecture.is_real_value
+        steps = np.broadcast_to(architecture.steps or 0.0, is_real.shape)[is_real]
+        floor = np.maximum(np.square(steps) / 12 - MIN_VARIANCE, 0)
+        covariance = self.covariance(shrinks=n_mixture == 1).numpy()
+        above = 1.001  # times the smallest scale, at which there is no gradient
+        least = above * architecture.least_scales[is_real]
+        least_params = architecture.least_params + math.log(above)
+        is_small = (self.weight * self.row_weight.sum() < self.min_rows).numpy()
+        whiten = _whitening(covariance, floor, least)
+        depends = len(self.likelihood.blocks) > 0 and n_mixture == 1 and self.is_full
+        latent = architecture.n_components
+        return MixtureInit(
+            weight=self.weight.numpy(),
+            loc=self.loc.numpy(),
+            whiten=whiten,
+            params=np.maximum(self.params.numpy(), least_params),
+            dependence=self.dependence(latent, whiten[0]) if depends else None,
+            min_log_scale=np.where(is_small, -math.log(above), -COMPONENT_LOG_SCALE_BOUND),
+        )
 
     def clusters(self, n_mixture: int, seed: int, n_class_columns: int = 0) -> Tensor:
         """Responsibilities (C, n) of k-means on rows whose missing values are the means."""

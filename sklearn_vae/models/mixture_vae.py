@@ -103,7 +103,7 @@ class MixtureVAE(StackedModule):
             None if part is None else part.unsqueeze(1).expand(-1, z.shape[1], -1, -1).flatten(0, 2)
             for part in (row.real_observed, row.others, row.others_observed)
         )
-        decoded = model.decode_codes(z.flatten(0, 2), component)
+        decoded = model.decode(z.flatten(0, 2), component)
         standard, log_scale, params, log_det = model.standardize(
             white.movedim(1, 0).flatten(1), decoded, component, observed
         )

@@ -69,8 +69,8 @@ class StackedModule(nn.Module):
         params = [*encoder, *decoder, *others]
         parts = [param.value.detach().flatten(1) for param in params]
         n_params = sum(part.shape[1] for part in parts)
-        self.padding = parts[0].new_zeros(self.n_members, aligned(n_params) - n_params)
-        self.flat = torch.cat([*parts, self.padding], dim=1)
+        padding = parts[0].new_zeros(self.n_members, aligned(n_params) - n_params)
+        self.flat = torch.cat([*parts, padding], dim=1)
         self.flat_grad = torch.zeros_like(self.flat)
         self.decays = torch.zeros_like(self.flat[0])
         # numbers of a row that are not 0 by a one-hot code

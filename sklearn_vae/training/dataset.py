@@ -155,12 +155,6 @@ class Dataset:
             n_drawn = np.abs(np.bincount(rank, weight)[ranks].cumsum() - n_valid).argmin() + 1
             is_valid = torch.as_tensor(np.isin(rank, ranks[:n_drawn]))
             return self.subset(torch.where(~is_valid)[0]), self.subset(torch.where(is_valid)[0])
-        if self.weight is None:
-            order = torch.randperm(len(self), generator=generator)
-            return (
-                self.subset(order[n_valid:].sort().values),
-                self.subset(order[:n_valid].sort().values),
-            )
         valid_weight = _split_weights(weight, n_valid, generator)
         sides = []
         for side_weight in (weight - valid_weight, valid_weight):

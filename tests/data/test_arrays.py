@@ -71,3 +71,16 @@ def test_the_category_of_missing_cells_is_left_out(name):
     pd.testing.assert_frame_equal(
         replace_by_nan(frame, "?"), pd.DataFrame({name: expected}, index=[5, 7, 9])
     )
+
+
+@pytest.mark.parametrize("dtype", ["String", "Categorical", "Enum"])
+@pytest.mark.parametrize("value", ["?", "-"])
+def test_texts_of_polars_are_replaced_whatever_their_dtype(dtype, value):
+    """Also where the value is no declared category."""
+    pl = pytest.importorskip("polars")
+    cells = ["x", "?", None]
+    declared = pl.Enum(["x", "?"]) if dtype == "Enum" else getattr(pl, dtype)
+    replaced = replace_by_nan(pl.DataFrame({"a": pl.Series(cells, dtype=declared)}), value)
+
+    assert replaced.schema["a"] == declared
+    assert replaced["a"].to_list() == [None if cell == value else cell for cell in cells]

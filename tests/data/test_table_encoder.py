@@ -38,6 +38,22 @@ def test_columns_of_one_likelihood_are_adjacent(mixed):
     assert columns.blocks == ((Gaussian(), 1), (Bernoulli(), 2), (Gaussian("per_column"), 1))
 
 
+def test_logarithms_are_adjacent_to_the_numbers_that_they_are_encoded_as(mixed):
+    mixed[:, 3] = np.exp(mixed[:, 3])
+    columns = fit(mixed, ["auto", "auto", "auto", "lognormal", "auto"])
+
+    assert columns.order.tolist() == [1, 3, 2, 4]
+    assert columns.blocks == ((Gaussian(), 2), (Bernoulli(), 2))
+
+
+def test_logarithms_beside_numbers_of_a_sequence_have_a_scale_of_their_own(rng):
+    """Numbers of a thousand have the same scale in all steps, and logarithms of a tenth another."""
+    X = np.hstack([rng.normal(1_000, 50, (500, 2)), np.exp(rng.normal(0, 0.1, (500, 2)))])
+    encoder = fit_encoder(X, None, ["gaussian", "gaussian", "lognormal", "lognormal"], period=1)
+
+    np.testing.assert_allclose(encoder.transform(X).std(axis=0), 1, rtol=0.1)
+
+
 @pytest.mark.parametrize(
     ("values", "n_rows", "kind"),
     [

@@ -9,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian, Ordinal, Poisson
 from sklearn_vae.models import mixture_init
-from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE, fit_mixture
+from sklearn_vae.models.mixture_init import EM, MIN_VARIANCE
 from sklearn_vae.models.mixture_vae import MixtureArchitecture
 
 
@@ -168,7 +168,8 @@ def test_a_component_of_few_rows_is_completed_by_rows_of_the_table(covariance_ty
 
     np.testing.assert_allclose(mixture.loc[0], mean)
     np.testing.assert_allclose(np.diag(found) if found.ndim == 2 else found, variance)
-    found = fit_mixture(X, np.ones(61), architecture_of((Gaussian(), 2)), 2, covariance_type, 0)
+    mixture = EM(X, np.ones(61), architecture_of((Gaussian(), 2)), covariance_type)
+    found = mixture.initial(2, seed=0)
     order = np.argsort(found.weight)
     np.testing.assert_allclose(found.min_log_scale[order], [0, -3], atol=2e-3)
 
@@ -176,9 +177,8 @@ def test_a_component_of_few_rows_is_completed_by_rows_of_the_table(covariance_ty
 def test_no_class_has_probability_0(rng):
     """Though a component has no row of it."""
     X = np.column_stack([np.repeat([-5.0, 5.0], 100), np.eye(3)[np.repeat([0, 1], 100)]])
-    found = fit_mixture(
-        X, np.ones(200), architecture_of((Gaussian(), 1), (Categorical(3), 1)), 2, "diag", 0
-    )
+    architecture = architecture_of((Gaussian(), 1), (Categorical(3), 1))
+    found = EM(X, np.ones(200), architecture, "diag").initial(2, seed=0)
     probability = torch.as_tensor(found.params).softmax(1).numpy()
 
     np.testing.assert_allclose(np.sort(probability[:, :2]), [[0.005, 0.995]] * 2, atol=2e-4)

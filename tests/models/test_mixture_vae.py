@@ -30,7 +30,7 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
-from sklearn_vae.models.mixture_init import fit_mixture
+from sklearn_vae.models.mixture_init import EM
 from sklearn_vae.models.mixture_vae import draw_components
 from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
@@ -95,7 +95,7 @@ def anchors_of(X, n_mixture, covariance_type, *, blocks=None, steps=(), counts=N
     blocks = blocks or ((Gaussian(), X.shape[1]),)
     architecture = MixtureArchitecture(1, (2,), blocks, steps=steps)
     counts = np.ones(len(X)) if counts is None else counts
-    return fit_mixture(X, counts, architecture, n_mixture, covariance_type, seed=0)
+    return EM(X, counts, architecture, covariance_type).initial(n_mixture, seed=0)
 
 
 def test_components_that_training_has_moved_are_found(iris):

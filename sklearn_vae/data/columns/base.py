@@ -210,12 +210,7 @@ def cauchy_log_density(
 def one_hot(X: np.ndarray, categories: np.ndarray, dtype: type = bool) -> np.ndarray:
     """One-hot encode values, compared in the coarser of the two dtypes: (n, k) -> (n, k, C)."""
     X, categories = in_coarser_dtype(X, categories)
-    encoded = np.empty((*X.shape, categories.shape[1]), dtype)
-    if len(X) < categories.shape[1]:
-        return np.equal(X[..., None], categories, out=encoded)
-    for c, category in enumerate(categories.T):  # a short last axis is slow
-        encoded[..., c] = category == X
-    return encoded
+    return (X[..., None] == categories).astype(dtype, copy=False)
 
 
 def is_category(X: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -224,7 +219,7 @@ def is_category(X: np.ndarray, categories: np.ndarray) -> np.ndarray:
     if len(X) < categories.shape[1]:
         return (X[..., None] == categories).any(axis=-1)
     mask = np.zeros(X.shape, dtype=bool)
-    for category in categories.T:
+    for category in categories.T:  # a short last axis is slow
         mask |= category == X
     return mask
 

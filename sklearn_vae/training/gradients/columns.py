@@ -1,12 +1,14 @@
 """Costs of columns, -log p(x|z), with hand-written gradients of the likelihood's parameters."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_vae._compat import foreach_copy_
 from sklearn_vae.likelihoods import (
     Bernoulli,
     Categorical,
@@ -19,8 +21,12 @@ from sklearn_vae.likelihoods import (
 )
 from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
 from sklearn_vae.likelihoods.counts import LOG_RATE_BOUND, LOG_SHAPE_BOUND
-from sklearn_vae.numerics.array_api import HALF_LOG_2PI
+from sklearn_vae.likelihoods.real import DENSITY
+from sklearn_vae.numerics.array_api import HALF_LOG_2PI, one_hot
 from sklearn_vae.training.gradients.layers import TanhBound, aten, empty_like
+
+# Logits count as this one at most: exponentials of larger ones overflow in single precision.
+MAX_LOGIT = 80.0
 
 
 class ColumnViews(NamedTuple):
@@ -34,6 +40,12 @@ class ColumnViews(NamedTuple):
     grads: list[Tensor]  # where to write their gradients
     x: Tensor  # (M, d, 1, B)
     observed: Tensor | None  # (M, n, 1, B): mask of observed values; None if none is missing
+
+    def mask(self, n_columns: int) -> Tensor:
+        """Mask of observed values, ones if none is missing: (M, n, 1, B)."""
+        if self.observed is not None:
+            return self.observed
+        return self.x.new_ones(len(self.x), n_columns, *self.x.shape[2:])
 
 
 class AutogradCost:
@@ -90,58 +102,116 @@ class BernoulliCost:
             self.grad.mul_(self.observed)
 
 
+class JoinedViews:
+    """Views of features that lie apart, and one tensor of all features: the view, if it is one."""
+
+    def __init__(self, views: Iterable[Tensor]):
+        self.views = [*views]
+        self.tensor = self.views[0] if len(self.views) == 1 else torch.cat(self.views, 1)
+        self.parts = self.tensor.split([view.shape[1] for view in self.views], 1)
+
+    def gather(self) -> Tensor:
+        """Copy the views into the tensor, and return it."""
+        if len(self.views) > 1:
+            torch.cat(self.views, 1, out=self.tensor)
+        return self.tensor
+
+    def scatter(self) -> None:
+        """Copy the tensor into the views."""
+        if len(self.views) > 1:
+            foreach_copy_(self.views, self.parts)
+
+
 class Softmax:
-    """Cross-entropy of classes, whose axis lies behind that of the columns.
+    """Cross-entropy of columns of as many classes each."""
 
-    Of ``tensors``, logits and gradients are (M, d, C, K, B), one-hot rows (M, d, C, 1, B), which
-    are zero where the value is missing; the mask of observed values is (M, d, 1, B). With
-    ``has_rest``, one more class has the logit 0; rows are zero for it, too, and ``is_rest`` (M, d,
-    1, B) is its mask.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor], observed: Tensor | None, *, has_rest: bool):
-        self.has_rest, self.given = has_rest, tensors
-        logit, grad, one_hot = tensors
-        if has_rest:
-            logit, one_hot = (
-                part.new_zeros(*part.shape[:2], part.shape[2] + 1, *part.shape[3:])
-                for part in (logit, one_hot)
-            )
-            grad = empty_like(logit)
-            self.is_rest = one_hot[:, :, -1]
-        self.logit, self.grad, self.one_hot = logit, grad, one_hot
-        self.without_rest = [part[:, :, :-1] for part in (logit, grad, one_hot)]
-        self.is_known = 1 if observed is None else observed
-        self.observed = None if observed is None else observed.unsqueeze(2)
-        self.log_probability, self.probability = empty_like(logit), empty_like(logit)
+    def __init__(self, columns: ColumnViews, n_classes: int):
+        tensors = *columns.params, *columns.grads, columns.x  # (M, d, C, K, B)
+        self.logit, self.grad, self.x = (part.unflatten(1, (-1, n_classes)) for part in tensors)
+        self.observed = None if columns.observed is None else columns.observed.unsqueeze(2)
+        self.log_probability, self.probability = (empty_like(self.logit) for _ in range(2))
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
-        if self.has_rest:
-            logit, _, one_hot = self.given
-            self.without_rest[0].copy_(logit)
-            self.without_rest[2].copy_(one_hot)
-            torch.sum(one_hot, 2, out=self.is_rest).neg_().add_(self.is_known)
         aten._log_softmax.out(self.logit, 2, False, out=self.log_probability)
         torch.exp(self.log_probability, out=self.probability)
         if self.observed is not None:
             self.probability.mul_(self.observed)
-        return self.log_probability.mul_(self.one_hot).sum((1, 2)).neg_()
+        return self.log_probability.mul_(self.x).sum((1, 2)).neg_()
 
     def backward(self, weight: Tensor) -> None:
         """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
-        torch.sub(self.probability, self.one_hot, out=self.grad).mul_(weight.unsqueeze(2))
-        if self.has_rest:
-            self.given[1].copy_(self.without_rest[1])
+        torch.sub(self.probability, self.x, out=self.grad).mul_(weight.unsqueeze(2))
+
+
+class SoftmaxWithRest:
+    """Cross-entropy of classes beside a rest, whose logit is 0, of all columns that have one.
+
+    Columns of a block have ``n_classes`` classes each: the first numbers of a value are one-hot.
+    """
+
+    def __init__(self, blocks: Sequence[ColumnViews], n_classes: Sequence[int]):
+        self.logit, self.grad = (
+            JoinedViews(each[0] for each in tensors)
+            for tensors in zip(*((block.params, block.grads) for block in blocks), strict=True)
+        )
+        sizes = [part.shape[1] // n for part, n in zip(self.logit.parts, n_classes, strict=True)]
+        # a view of each column: a block has other numbers in between
+        values = zip(blocks, sizes, n_classes, strict=True)
+        self.x = JoinedViews(
+            value[:, :n]
+            for block, size, n in values
+            for value in block.x.unflatten(1, (size, -1)).unbind(1)
+        )
+        self.observed = JoinedViews(block.mask(n) for block, n in zip(blocks, sizes, strict=True))
+        n_of_column = np.repeat(n_classes, sizes)
+        self.column = torch.as_tensor(np.repeat(np.arange(len(n_of_column)), n_of_column))
+        self.column = self.column.to(self.x.tensor.device)
+        sums = one_hot(self.column, len(n_of_column), self.x.tensor.dtype).mT
+        self.sums = sums.expand(len(self.x.tensor), -1, -1)  # (M, d, n)
+        self.odds = empty_like(self.logit.tensor)
+        # mask of the observed values of no class: (M, d, 1, B), and those of each block
+        self.is_rest = torch.empty_like(self.observed.tensor)
+        self.parts = self.is_rest.split(sizes, 1)
+
+    def _sum(self, of_classes: Tensor) -> Tensor:
+        """Sum over the classes of each column: (M, n, K, B) -> (M, d, K, B)."""
+        return torch.bmm(self.sums, of_classes.flatten(2)).unflatten(2, of_classes.shape[2:])
+
+    def forward(self) -> Tensor:
+        """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        logit, x, observed = (each.gather() for each in (self.logit, self.x, self.observed))
+        torch.sub(observed, self._sum(x), out=self.is_rest)
+        torch.clamp(logit, max=MAX_LOGIT, out=self.odds).exp_()
+        self.total = self._sum(self.odds).add_(1)
+        chosen = torch.mul(logit, x, out=self.grad.tensor)  # a new tensor of its size takes longer
+        return (self.total.log() * observed).sum(1).sub_(chosen.sum(1))
+
+    def backward(self, weight: Tensor) -> None:
+        """Write the gradients of the logits, from that of the cost: (M, 1, K, B)."""
+        inverse_total = torch.div(self.observed.tensor, self.total)
+        grad = torch.index_select(inverse_total, 1, self.column, out=self.grad.tensor)
+        grad.mul_(self.odds).sub_(self.x.tensor).mul_(weight)
+        self.grad.scatter()
 
 
 class NormalCost:
     """Cost of normal columns, whose scale is a function of z or one number per column."""
 
-    def __init__(self, columns: ColumnViews):
-        self.loc, self.raw = columns.params  # (M, d, K, B), and the same or (M, d, 1, 1)
-        self.grad_loc, self.grad_raw = columns.grads
-        self.x, self.observed = columns.x, columns.observed
+    def __init__(self, blocks: Sequence[ColumnViews]):
+        # locations and raw scales (M, d, K, B); scales may be (M, d, 1, 1)
+        params, grads = (
+            [JoinedViews(views) for views in zip(*tensors, strict=True)]
+            for tensors in zip(*((block.params, block.grads) for block in blocks), strict=True)
+        )
+        self.grads, self.inputs = grads, [*params, JoinedViews(block.x for block in blocks)]
+        self.observed: Tensor | None = None
+        if any(block.observed is not None for block in blocks):
+            masks = JoinedViews(block.mask(block.x.shape[1]) for block in blocks)
+            self.inputs.append(masks)
+            self.observed = masks.tensor
+        self.loc, self.raw, self.x = (each.tensor for each in self.inputs[:3])
+        self.grad_loc, self.grad_raw = (each.tensor for each in grads)
         self.inverse_scale = empty_like(self.raw)
         self.standardized, self.square, self.cost = (empty_like(self.loc) for _ in range(3))
         self.log_scale_bound = TanhBound(self.raw, LOG_SCALE_BOUND)
@@ -150,6 +220,8 @@ class NormalCost:
 
     def forward(self) -> Tensor:
         """Compute the cost of each row, summed over columns, in nats: (M, K, B)."""
+        for each in self.inputs:
+            each.gather()
         tanh, observed = self.log_scale_bound.forward(), self.observed
         torch.mul(tanh, self.negative_bound, out=self.inverse_scale).exp_()
         torch.sub(self.loc, self.x, out=self.standardized).mul_(self.inverse_scale)
@@ -166,23 +238,8 @@ class NormalCost:
         is_observed = self.one if self.observed is None else self.observed
         grad = torch.sub(is_observed, self.square, out=self.square).mul_(weight)
         self.log_scale_bound.backward(grad.sum_to_size(self.raw.shape), out=self.grad_raw)
-
-
-def zero_inflated_costs(columns: ColumnViews) -> list[Any]:
-    """Costs of real columns with point masses: cross-entropy of the spikes, then that of numbers.
-
-    The first one computes the mask of the numbers.
-    """
-    width = columns.likelihood.width
-    x = columns.x.unflatten(1, (-1, width))  # (M, d, S + 1, 1, B)
-    logit, grad = (
-        tensors[0].unflatten(1, (-1, width - 1)) for tensors in (columns.params, columns.grads)
-    )
-    spikes = Softmax([logit, grad, x[:, :, :-1]], columns.observed, has_rest=True)
-    numbers = columns._replace(
-        params=columns.params[1:], grads=columns.grads[1:], x=x[:, :, -1], observed=spikes.is_rest
-    )
-    return [spikes, NormalCost(numbers)]
+        for each in self.grads:
+            each.scatter()
 
 
 class NegativeBinomialCost:
@@ -224,13 +281,6 @@ class NegativeBinomialCost:
         self.log_shape_bound.backward(grad, out=self.grad_shape)
 
 
-COSTS: dict[type[Likelihood], Callable[[ColumnViews], Any]] = {
-    Bernoulli: BernoulliCost,
-    NegativeBinomial: NegativeBinomialCost,
-    Gaussian: NormalCost,
-}
-
-
 def make_costs(
     likelihood: Columnwise,
     params: Sequence[Sequence[Tensor]],
@@ -248,27 +298,39 @@ def make_costs(
         masks = observed.split([n for _, n in likelihood.blocks], dim=1)
     rows = x[:, : likelihood.n_columns].split(likelihood.widths, dim=1)
     costs: list[Any] = []
+    with_rest: list[tuple[ColumnViews, int]] = []
+    # by whether scales depend on z
+    normal: dict[tuple[bool, ...], list[ColumnViews]] = {}
     parts = zip(likelihood.likelihoods, params, grads, rows, masks, strict=True)
     for part, of_params, of_grads, of_rows, mask in parts:
         views = [[tensor.movedim(-1, 1) for tensor in each] for each in (of_params, of_grads)]
-        costs += _costs_of(ColumnViews(part, views[0], views[1], of_rows, mask))
-    return costs
-
-
-def _costs_of(columns: ColumnViews) -> list[Any]:
-    """Make the costs of one likelihood; without a hand-written gradient, it is autograd's."""
-    likelihood = columns.likelihood
-    if isinstance(likelihood, ZeroInflated):
-        return zero_inflated_costs(columns)
-    size, has_rest = 0, False
-    if isinstance(likelihood, Categorical):
-        size = likelihood.n_classes
-    elif isinstance(likelihood, OneHot) and columns.observed is None:
-        size, has_rest = likelihood.n_columns, likelihood.has_none
-    if size:  # classes lie behind the axis of the columns
-        tensors = (*columns.params, *columns.grads, columns.x)
-        by_class = [tensor.unflatten(1, (-1, size)) for tensor in tensors]
-        return [Softmax(by_class, columns.observed, has_rest=has_rest)]
-    if likelihood.has_fixed_scale:
-        return [AutogradCost(columns)]
-    return [COSTS.get(type(likelihood), AutogradCost)(columns)]
+        columns = ColumnViews(part, views[0], views[1], of_rows, mask)
+        match part:
+            case ZeroInflated():
+                with_rest.append((columns, part.n_spikes))
+            case OneHot() if mask is not None:
+                costs.append(AutogradCost(columns))
+            case OneHot() if part.has_none:
+                with_rest.append((columns, part.n_columns))
+            case OneHot():
+                costs.append(Softmax(columns, part.n_columns))
+            case Categorical():
+                costs.append(Softmax(columns, part.n_classes))
+            case Bernoulli():
+                costs.append(BernoulliCost(columns))
+            case NegativeBinomial():
+                costs.append(NegativeBinomialCost(columns))
+            case Gaussian() if not part.has_fixed_scale:
+                normal.setdefault(part.depends_on_z, []).append(columns)
+            case _:
+                costs.append(AutogradCost(columns))
+    if with_rest:
+        blocks, n_classes = zip(*with_rest, strict=True)
+        classes = SoftmaxWithRest(blocks, n_classes)
+        costs.append(classes)  # before the costs of numbers: it computes which values are numbers
+        for columns, is_number in zip(blocks, classes.parts, strict=True):
+            if isinstance(columns.likelihood, ZeroInflated):
+                numbers = columns.x.unflatten(1, (is_number.shape[1], -1))[:, :, -1]
+                parts_of = columns.params[1:], columns.grads[1:], numbers, is_number
+                normal.setdefault(DENSITY.depends_on_z, []).append(ColumnViews(DENSITY, *parts_of))
+    return costs + [NormalCost(blocks) for blocks in normal.values()]

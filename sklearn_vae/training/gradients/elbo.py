@@ -14,9 +14,9 @@ from sklearn_vae.priors import MixturePrior
 from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
-    GradientBuffers,
     HandWrittenMLP,
     empty_like,
+    flat_views,
 )
 
 
@@ -29,14 +29,13 @@ class ELBOGradient:
     def __init__(self, model: VAE, objective: ELBO, n_rows: int):
         n_members, like = len(model.flat), model.flat
         self.model, self.objective = model, objective
-        self.buffers = GradientBuffers(model)
         # weights of the rows divided by their number, by rows, and by draws and rows; and their sum
         self.row_weight = like.new_full((n_members, 1, n_rows), 1 / n_rows)
         self.weight_column, self.draw_weight = self.row_weight.mT, self.row_weight.unsqueeze(1)
         self.total_weight, self.mean_factor = like.new_ones(n_members, 1, 1), 1 / n_rows
         n_latent = model.architecture.n_components
-        self.encoder = HandWrittenMLP(model.encoder, n_rows, self.buffers)
-        self.decoder = HandWrittenMLP(model.decoder, n_rows, self.buffers, n_latent)
+        self.encoder = HandWrittenMLP(model, model.encoder, n_rows)
+        self.decoder = HandWrittenMLP(model, model.decoder, n_rows, n_latent)
         # the conditions are the last columns of x, and follow z in the decoder's input
         n_columns, n_conditions = model.likelihood.n_columns, model.n_conditions
         self.x = like.new_empty(n_members, n_columns + n_conditions, 1, n_rows)
@@ -46,7 +45,7 @@ class ELBOGradient:
         if model.filler is not None:
             self.observed = like.new_ones(n_members, model.likelihood.n_values, 1, n_rows)
         self.grad_out = torch.empty_like(self.decoder.out)
-        pairs = zip((self.decoder.out, self.grad_out), self.buffers.view(model.free), strict=True)
+        pairs = zip((self.decoder.out, self.grad_out), flat_views(model, model.free), strict=True)
         params, grads = (
             model.likelihood.split(out.unsqueeze(2).movedim(1, -1), free.unsqueeze(1))
             for out, free in pairs
@@ -59,7 +58,7 @@ class ELBOGradient:
             for least in (model.least_outputs.mT, model.least_free)
         )
         self.is_free = torch.empty_like(self.decoder.out, dtype=torch.bool)
-        prior = {name: self.buffers.view(param) for name, param in model.prior_weights.items()}
+        prior = {name: flat_views(model, param) for name, param in model.prior_weights.items()}
         self.latent: GaussianLatent | MixturePriorLatent
         if model.prior.has_closed_form_kl:
             self.latent = GaussianLatent(self.encoder, self.decoder)
@@ -114,7 +113,6 @@ class ELBOGradient:
         torch.sum(kl_per_dimension, 1, out=self.kl)
         torch.addcmul(self.reconstruction, self.kl, beta, out=self.loss)
         self.encoder.backward(self.latent.backward(kl_weight))
-        self.buffers.flush()
         return self.terms
 
     def _set_rows(self, batch: Minibatch) -> None:

@@ -19,35 +19,12 @@ aten = torch.ops.aten
 empty_like = partial(torch.empty_like, memory_format=torch.contiguous_format)
 
 
-class GradientBuffers:
-    """Views of a model's flat parameters, and buffers for their gradients.
-
-    For one member, these are views of the flat gradient; for several, ``flush`` copies them.
-    """
-
-    def __init__(self, model: StackedModule):
-        self.model = model
-        self.is_direct = len(model.flat) == 1
-        self.blocks: list[Tensor] = []
-
-    def view(self, *params: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values and gradients of consecutive parameters as one: (M, all rows, n_out).
-
-        All parameters have to be viewed in their order in the flat tensor.
-        """
-        flat, first = self.model.flat, self.model.offsets[id(params[0])]
-        shape = len(flat), sum(param.shape[1] for param in params), params[0].shape[2]
-        last = first + shape[1] * shape[2]
-        value, grad = flat[:, first:last].view(shape), self.model.flat_grad[:, first:last]
-        grad = grad.view(shape) if self.is_direct else flat.new_empty(shape)
-        self.blocks.append(grad.flatten(1))
-        return value, grad
-
-    def flush(self) -> None:
-        """Copy all gradients to the model."""
-        if not self.is_direct:
-            blocks = [*self.blocks, self.model.padding]
-            torch.cat(blocks, dim=1, out=self.model.flat_grad)
+def flat_views(model: StackedModule, *params: Tensor) -> tuple[Tensor, Tensor]:
+    """Views of the values and gradients of consecutive parameters as one: (M, all rows, n_out)."""
+    first = model.offsets[id(params[0])]
+    shape = len(model.flat), sum(param.shape[1] for param in params), params[0].shape[2]
+    last = first + shape[1] * shape[2]
+    return model.flat[:, first:last].view(shape), model.flat_grad[:, first:last].view(shape)
 
 
 class HandWrittenMLP:
@@ -57,9 +34,7 @@ class HandWrittenMLP:
     and a row of ones. The input's gradient is computed for its first ``n_grad`` features.
     """
 
-    def __init__(
-        self, network: SkipNetwork, n_rows: int, buffers: GradientBuffers, n_grad: int = 0
-    ):
+    def __init__(self, model: StackedModule, network: SkipNetwork, n_rows: int, n_grad: int = 0):
         assert isinstance(network, MLP)
         n_members, n_in, _ = network.linear.weight.shape
         widths = [layer.weight.shape[2] for layer in network.hidden]
@@ -72,14 +47,14 @@ class HandWrittenMLP:
         self.hidden: list[HandWrittenLinear] = []
         layer_input, n_with_grad = self.last_input[:, n_last_hidden:], n_grad
         for dense, width in zip(network.hidden, widths, strict=True):
-            block = buffers.view(dense.weight, dense.bias)
+            block = flat_views(model, dense.weight, dense.bias)
             self.hidden.append(HandWrittenLinear(layer_input, n_with_grad, *block))
             layer_input, n_with_grad = self.last_input.new_ones(n_members, width + 1, n_rows), width
         # outputs of the hidden layers are views of the next layers' inputs
         self.activations = [layer.x[:, :-1] for layer in self.hidden[1:]]
         self.activations += [self.last_input[:, :n_last_hidden]] if widths else []
         last = [] if network.last is None else [network.last]
-        block = buffers.view(*last, network.linear.weight, network.linear.bias)
+        block = flat_views(model, *last, network.linear.weight, network.linear.bias)
         n_with_grad = n_last_hidden + n_grad
         self.last = HandWrittenLinear(self.last_input, n_with_grad, *block)
         self.grad_last_hidden, self.grad_x = self.last.grad_x.split([n_last_hidden, n_grad], dim=1)

@@ -18,10 +18,10 @@ from sklearn_vae.objectives import IWAE, Minibatch, Objective
 from sklearn_vae.training.gradients.columns import make_costs
 from sklearn_vae.training.gradients.layers import (
     GaussianSample,
-    GradientBuffers,
     HandWrittenMLP,
     TanhBound,
     empty_like,
+    flat_views,
 )
 
 
@@ -31,9 +31,8 @@ class MixtureGradient:
     def __init__(self, model: MixtureVAE, objective: IWAE, n_rows: int):
         self.model, n_latent = model, model.architecture.n_components
         n_draws = objective.n_draws
-        buffers = self.buffers = GradientBuffers(model)
-        self.encoder = HandWrittenMLP(model.encoder, n_rows, buffers)
-        self.decoder = HandWrittenMLP(model.decoder, n_draws * n_rows, buffers, n_latent)
+        self.encoder = HandWrittenMLP(model, model.encoder, n_rows)
+        self.decoder = HandWrittenMLP(model, model.decoder, n_draws * n_rows, n_latent)
         self.latent = WeightedGaussianSample(self.encoder, self.decoder, n_draws)
         self.one_hot = self.decoder.x[:, n_latent:]  # (M, C, K B), after z
         self.grad_out = torch.empty_like(self.decoder.out)
@@ -42,9 +41,9 @@ class MixtureGradient:
             for out in (self.decoder.out, self.grad_out)
         )
         *outputs, other = zip(params, grads, strict=True)
-        self.real = RealColumns(model, outputs, buffers)
+        self.real = RealColumns(model, outputs)
         self.others = OtherColumns(model, other) if len(model.other_columns) else None
-        self.logit, self.grad_logit = buffers.view(model.mixture_logit)
+        self.logit, self.grad_logit = flat_views(model, model.mixture_logit)
         self.whitening = Whitening(model)
         self.log_n_draws, self.mean_factor = math.log(n_draws), -1 / n_rows
 
@@ -65,7 +64,7 @@ class MixtureGradient:
         self.decoder.forward()
         cost = self.real.forward(white, chosen, row.real_observed)
         if self.others is not None:
-            cost.add_(self.others.forward(row, chosen))
+            cost.add_(self.others.forward(row, self.one_hot))
         log_ratio = log_c.add_(self.latent.log_ratio(latent_noise))
         terms, weights, grad = self._bound(cost.neg_(), log_ratio, batch.weight)
 
@@ -77,7 +76,6 @@ class MixtureGradient:
             self.others.backward(grad)
         self.decoder.backward(self.grad_out)
         self.encoder.backward(self.latent.backward(latent_noise, weights, grad))
-        self.buffers.flush()
         return terms
 
     def _bound(
@@ -127,9 +125,7 @@ class RealColumns:
     weights of the shears (M, d or S, K, B), and where to write their gradients.
     """
 
-    def __init__(
-        self, model: MixtureVAE, outputs: Sequence[tuple[Tensor, Tensor]], buffers: GradientBuffers
-    ):
+    def __init__(self, model: MixtureVAE, outputs: Sequence[tuple[Tensor, Tensor]]):
         (self.shift, self.grad_shift), (raw, self.grad_raw), (self.mix, self.grad_mix) = outputs
         self.log_scale_bound = TanhBound(raw, COMPONENT_LOG_SCALE_BOUND)
         self.bound, self.half = self.log_scale_bound.bound, raw.new_tensor(0.5)
@@ -139,7 +135,7 @@ class RealColumns:
         self.least_tanh = least if (least > -1).any() else None
         self.whiten, self.is_full, self.log_det = model.whiten, model.is_full, model.log_det
         self.is_independent = model.architecture.is_independent  # without matrices
-        self.shears, self.grad_shears = buffers.view(model.shears)
+        self.shears, self.grad_shears = flat_views(model, model.shears)
         n_shears, n_real = self.mix.shape[1], self.shift.shape[1]
         self.has_shears = n_shears > 0
         # 1 where the first column of a shear lies before the second, otherwise 0: (S d, d)
@@ -255,8 +251,7 @@ class OtherColumns:
         scales = torch.as_tensor(model.others.is_scale_param, device=model.flat.device)
         self.scales = scales.nonzero()[:, 0]
         least = least_params(model.architecture, model.params)[..., self.scales]
-        self.least_by_component = least.mT.unsqueeze(-1)  # (M, S, C, 1)
-        self.of_components = model.params.mT.unsqueeze(-1)  # (M, P, C, 1)
+        self.least_by_component, self.of_components = least.mT, model.params.mT  # (M, S or P, C)
         self.params, others = empty_like(self.added), model.others
         n_members, _, _, n_rows = self.params.shape
         self.x = self.params.new_empty(n_members, others.n_columns, 1, n_rows)
@@ -268,13 +263,16 @@ class OtherColumns:
         )
         self.costs = make_costs(others, params_of, grads_of, self.x, self.observed)
 
-    def forward(self, row: Row, component: Tensor) -> Tensor:
-        """Compute the cost of each row in nats: (M, K, B)."""
-        of_component = pick(self.of_components, component)
-        torch.add(of_component, self.added, out=self.params)
+    def forward(self, row: Row, components: Tensor) -> Tensor:
+        """Compute the cost of each row in nats: (M, K, B).
+
+        ``components`` (M, C, K B) are one-hot: a product with them is faster than ``pick``.
+        """
+        torch.bmm(self.of_components, components, out=self.params.flatten(2))
+        self.params.add_(self.added)
         if len(self.scales):
             free = self.params[:, self.scales]
-            least = pick(self.least_by_component, component)
+            least = torch.bmm(self.least_by_component, components).view_as(free)
             self.is_free = free >= least
             self.params[:, self.scales] = torch.maximum(free, least)
         self.x.squeeze(2).copy_(row.others.mT)
