@@ -26,6 +26,7 @@ import pandas as pd
 from common import table, timed
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from scipy.special import logsumexp, xlogy
+from scipy.stats import entropy
 from tables import DATA
 
 from sklearn_vae import VAEDensity, VAETransformer
@@ -141,8 +142,8 @@ def join_columns(X: np.ndarray) -> dict[str, list[int]]:
         n_levels = [codes.max() + 1 for codes in (together, *parts)]
         if n_levels[0] > MAX_LEVELS:
             return -np.inf
-        entropy = [-xlogy(p, p).sum() for codes in (together, *parts) for p in [shares(codes)]]
-        information = entropy[1] + entropy[2] - entropy[0]
+        entropies = [entropy(np.bincount(codes)) for codes in (together, *parts)]
+        information = entropies[1] + entropies[2] - entropies[0]
         n_params = n_levels[0] - n_levels[1] - n_levels[2] + 1
         return n_rows * information - 0.5 * np.log(n_rows) * n_params
 
@@ -155,10 +156,6 @@ def join_columns(X: np.ndarray) -> dict[str, list[int]]:
         groups[new] = codes
         gains |= {(other, new): gain(other, new) for other in others}
     return {"+".join(map(str, sorted(group))): sorted(group) for group in groups}
-
-
-def shares(codes: np.ndarray) -> np.ndarray:
-    return np.bincount(codes) / len(codes)
 
 
 def as_classes(X: np.ndarray, groups: dict[str, list[int]]) -> pd.DataFrame:

@@ -53,6 +53,7 @@ import warnings
 import zlib
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -141,14 +142,21 @@ def load(name: str) -> np.ndarray:
     return pd.read_csv(DATA / "impute" / f"{name}.csv", index_col=0).to_numpy(np.float64)
 
 
+def draw_rows(
+    rows: np.ndarray, name: str, seed: int, n_rows: int
+) -> tuple[np.ndarray, np.random.Generator]:
+    """Draw rows of a table, without its constant columns; the generator goes on to hide cells."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    X = rows[rng.permutation(len(rows))[:n_rows]]
+    return X[:, np.ptp(X, axis=0) > 0], rng
+
+
 def tables(args: Namespace) -> None:
     """RMSE of each table and mechanism, on training and new rows."""
     records: list[dict[str, Any]] = []
     for name, rows in load_each(with_oddbench(args.tables), load):
         for mechanism, seed in itertools.product(args.mechanisms, args.seeds):
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            X = rows[rng.permutation(len(rows))[: args.rows]]
-            X = X[:, np.ptp(X, axis=0) > 0]
+            X, rng = draw_rows(rows, name, seed, args.rows)
             X = (X - X.min(axis=0)) / np.ptp(X, axis=0)
             hidden = hide(X, mechanism, rng)
             for label in args.imputers:
@@ -439,10 +447,11 @@ def draws_by(model: Any) -> Callable[[np.ndarray, int], np.ndarray]:
 
 DRAWS: dict[str, Callable[[np.ndarray, int], Any]] = {
     "IterativeImputer": draws_in_turn,
-    "miceforest": draws_by_forests,
     OURS: draws_by(None),
-    f"{OURS}(VAEDensity())": draws_by(VAEDensity(random_state=0)),
+    f"{OURS}(VAEDensity())": draws_by(VAEDensity()),
 }
+if find_spec("miceforest") is not None:
+    DRAWS["miceforest"] = draws_by_forests
 
 
 def energy_distance(X: np.ndarray, Y: np.ndarray) -> float:
@@ -451,25 +460,22 @@ def energy_distance(X: np.ndarray, Y: np.ndarray) -> float:
 
 def draws(args: Namespace) -> None:
     """Energy distances of imputed tables from the complete ones."""
-    makers = {k: v for k, v in DRAWS.items() if k != "miceforest" or find_spec("miceforest")}
     for mechanism in args.mechanisms:
         records: list[dict[str, Any]] = []
         for name, rows in load_each(args.tables, load):
             for seed in args.seeds:
-                rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-                X = rows[rng.permutation(len(rows))[: args.rows]]
-                X = X[:, np.ptp(X, axis=0) > 0]
+                X, rng = draw_rows(rows, name, seed, args.rows)
                 X = (X - X.mean(axis=0)) / X.std(axis=0)
                 incomplete = np.where(hide(X, mechanism, rng), np.nan, X)
-                for label, make in makers.items():
-                    seconds, tables = timed(lambda make=make: make(incomplete, seed))  # noqa: B023
-                    energy = 1000 * np.mean([energy_distance(table, X) for table in tables])
+                for label, draw in DRAWS.items():
+                    seconds, imputed = timed(partial(draw, incomplete, seed))
+                    energy = 1000 * np.mean([energy_distance(table, X) for table in imputed])
                     records.append(
                         {"table": name, "imputer": label, "energy": energy, "s": seconds}
                     )
                     tell(mechanism, records[-1])
         means = pd.DataFrame(records).pivot_table(["energy", "s"], "table", "imputer", sort=False)
-        print_frame(f"energy distance x 1,000, {mechanism}", means["energy"][[*makers]], ".2f")
+        print_frame(f"energy distance x 1,000, {mechanism}", means["energy"][[*DRAWS]], ".2f")
         print_frame(f"CPU seconds, {mechanism}", means["s"].mean().to_frame("s"), ".1f")
 
 

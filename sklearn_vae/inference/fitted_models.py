@@ -321,8 +321,9 @@ class FittedMixture(FittedModel):
 
     def encode(self, model: Any, X: np.ndarray) -> np.ndarray:
         """Encode rows; a y that they do not have is integrated out: (n, d) -> (n, n_columns)."""
-        n_missing = self.encoder.n_features - X.shape[1]
-        return self.encoder.transform(np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan))
+        if n_missing := self.encoder.n_features - X.shape[1]:
+            X = np.pad(X, [(0, 0), (0, n_missing)], constant_values=np.nan)
+        return self.encoder.transform(X)
 
     def rows_at_a_time(self, n_rows: int, n_draws: int, model: Any) -> int:
         """Rows whose draws, and codes of each component, fit in memory."""

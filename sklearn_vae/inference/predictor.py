@@ -134,9 +134,8 @@ class TorchModel(FittedModel):
     ) -> np.ndarray:
         """Draw rows, given conditions y (n_samples, n_y) if any: (n_samples, n_features).
 
-        All relations hold, or those that the model has.
-
-        They are drawn again where labels of some codes are others, or derived numbers too far.
+        All relations hold, or with ``relates=False`` as the model has them. Rows are drawn again
+        where labels of some codes are others, or derived numbers too far.
         """
         model, generator = self.module(dtype), make_generator(seed, Stream.SAMPLE)
         of_levels = np.random.default_rng(stream_seed(seed, Stream.LEVELS))

@@ -164,11 +164,11 @@ class SoftmaxWithRest:
             for value in block.x.unflatten(1, (size, -1)).unbind(1)
         )
         self.observed = JoinedViews(block.mask(n) for block, n in zip(blocks, sizes, strict=True))
-        n_of_column = np.repeat(n_classes, sizes)
-        self.column = torch.as_tensor(np.repeat(np.arange(len(n_of_column)), n_of_column))
-        self.column = self.column.to(self.x.tensor.device)
-        sums = one_hot(self.column, len(n_of_column), self.x.tensor.dtype).mT
-        self.sums = sums.expand(len(self.x.tensor), -1, -1)  # (M, d, n)
+        n_of_column, like = np.repeat(n_classes, sizes), self.x.tensor
+        column = np.repeat(np.arange(len(n_of_column)), n_of_column)
+        self.column = torch.as_tensor(column, device=like.device)  # of each class
+        sums = one_hot(self.column, len(n_of_column), like.dtype).mT
+        self.sums = sums.expand(len(like), -1, -1)  # (M, d, n)
         self.odds = empty_like(self.logit.tensor)
         # mask of the observed values of no class: (M, d, 1, B), and those of each block
         self.is_rest = torch.empty_like(self.observed.tensor)
@@ -331,6 +331,6 @@ def make_costs(
         for columns, is_number in zip(blocks, classes.parts, strict=True):
             if isinstance(columns.likelihood, ZeroInflated):
                 numbers = columns.x.unflatten(1, (is_number.shape[1], -1))[:, :, -1]
-                parts_of = columns.params[1:], columns.grads[1:], numbers, is_number
-                normal.setdefault(DENSITY.depends_on_z, []).append(ColumnViews(DENSITY, *parts_of))
+                tensors = columns.params[1:], columns.grads[1:], numbers, is_number
+                normal.setdefault(DENSITY.depends_on_z, []).append(ColumnViews(DENSITY, *tensors))
     return costs + [NormalCost(blocks) for blocks in normal.values()]
