@@ -351,7 +351,7 @@ def test_missing_cells_are_integrated_out(likelihood, n_mixture, covariance_type
         n_seen = n_real - sum(j > 0 for j in hidden)
         log_volume = n_seen * step + (0 if 0 in hidden else volume[first] - n_real * step)
         likely = np.flatnonzero(total > 0.02 * total.max())
-        rows_of_total = rng.choice(likely, min(8, len(likely)), replace=False)
+        rows_of_total = rng.choice(likely, min(64, len(likely)), replace=False)
         expected = np.log(total[rows_of_total])
         log_volume = np.broadcast_to(log_volume, len(seen))[rows_of_total]
         for n_draws, mean_error, largest in ((64, 0.03, 0.15), (1024, 0.02, 0.06)):
