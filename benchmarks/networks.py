@@ -32,7 +32,7 @@ from tables import binarized_mnist
 from sklearn_vae import VAETransformer
 from sklearn_vae.metrics import kl_per_dimension
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.networks import FullyConnected, GRUNet
 from sklearn_vae.objectives import LinearWarmup
 

@@ -1,9 +1,10 @@
 """Variational autoencoders that behave as scikit-learn estimators do.
 
-Public names load on first use: ``import sklearn_vae`` imports neither torch nor scikit-learn.
+Public names load on first use: ``import sklearn_vae`` imports neither torch nor scikit-learn. A
+fit imports torch; fitted models score rows without it.
 Parts are in ``sklearn_vae.likelihoods``, ``.priors``, ``.posteriors``, ``.objectives`` and
 ``.networks``; the search is in ``.model_selection``, diagnostics in ``.metrics``, displays in
-``.inspection``, saved models without torch in ``.runtime``.
+``.inspection``.
 """
 
 from importlib import import_module
@@ -31,7 +32,7 @@ _MODULE = {
 }
 _SUBPACKAGES = (
     "inspection", "likelihoods", "metrics", "model_selection", "networks", "objectives",
-    "posteriors", "priors", "runtime",
+    "posteriors", "priors",
 )  # fmt: skip
 
 __all__ = sorted(_MODULE)
@@ -42,12 +43,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name == "torch":
-            error.add_note("sklearn_vae.runtime.load reads a saved model without PyTorch.")
-        raise
+    return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
 
 
 def __dir__() -> list[str]:

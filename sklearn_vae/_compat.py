@@ -6,10 +6,9 @@ their base classes are called where a subclass needs them, as in ``model_selecti
 """
 
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score as fit_and_score,
@@ -30,15 +29,10 @@ from sklearn.utils.validation import (
     _check_sample_weight as check_sample_weight,
     _num_samples as num_samples,
 )
-from torch import Tensor
 
 if TYPE_CHECKING:
+    import torch
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-# One fused step of Adam on lists of tensors, without the Python side of torch.optim.
-fused_adam_ = torch._fused_adam_
-# Copies a list of tensors into another one.
-foreach_copy_ = torch._foreach_copy_
 
 
 class Interval(AnyInterval):
@@ -67,6 +61,22 @@ def boosted_trees(
     return list(zip(baselines, trees, strict=True))
 
 
-def standard_gamma(concentration: Tensor, generator: torch.Generator) -> Tensor:
+def fused_adam_(*args: Any, **kwargs: Any) -> None:
+    """Take one fused step of Adam on lists of tensors, without the Python side of torch.optim."""
+    import torch
+
+    torch._fused_adam_(*args, **kwargs)
+
+
+def foreach_copy_(targets: "list[torch.Tensor]", sources: "list[torch.Tensor]") -> None:
+    """Copy a list of tensors into another one."""
+    import torch
+
+    torch._foreach_copy_(targets, sources)
+
+
+def standard_gamma(concentration: "torch.Tensor", generator: "torch.Generator") -> "torch.Tensor":
     """Draw from gamma distributions of scale 1; torch.distributions takes no generator."""
+    import torch
+
     return torch._standard_gamma(concentration, generator=generator)

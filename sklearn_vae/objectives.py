@@ -11,13 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor
-
-from sklearn_vae.models.vae import VAE
-from sklearn_vae.numerics.array_api import log_mean_exp
+from sklearn_vae.numerics.array_api import Array, log_mean_exp, namespace
 from sklearn_vae.numerics.random import MAX_DRAWS
 from sklearn_vae.numerics.rows import CACHED_NUMBERS
 from sklearn_vae.persistence.validation import (
@@ -29,6 +25,9 @@ from sklearn_vae.persistence.validation import (
     serializable,
 )
 
+if TYPE_CHECKING:
+    from sklearn_vae.models.vae import VAE
+
 
 class LossTerms(NamedTuple):
     """A loss and its terms, one number per member: tensors of shape (M,), in nats per row.
@@ -36,19 +35,19 @@ class LossTerms(NamedTuple):
     loss = reconstruction_loss + beta * kl_loss + the objective's own penalty, if it has one.
     """
 
-    loss: Tensor
-    reconstruction_loss: Tensor
-    kl_loss: Tensor
+    loss: Array
+    reconstruction_loss: Array
+    kl_loss: Array
 
 
 class Minibatch(NamedTuple):
     """Encoded rows of each member, their weights, and the noise for the reparameterization."""
 
-    x: Tensor  # (M, B, n_columns): encoded rows
-    weight: Tensor | None  # (M, B): weights of the rows, 1 on average over the table
-    noise: Tensor  # (M or 1, K, B or 1, l): standard normal draws
+    x: Array  # (M, B, n_columns): encoded rows
+    weight: Array | None  # (M, B): weights of the rows, 1 on average over the table
+    noise: Array  # (M or 1, K, B or 1, l): standard normal draws
     # (M, B, n_inputs): the encoder's input if missing values were imputed before training
-    encoder_input: Tensor | None = None
+    encoder_input: Array | None = None
     n_rows: int | None = None  # of the table that the batch is drawn from; None if it is the table
 
 
@@ -68,7 +67,7 @@ class Objective(ABC):
     free_bits: float = 0.0
 
     @abstractmethod
-    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+    def __call__(self, model: "VAE", batch: Minibatch, beta: float | Array = 1.0) -> LossTerms:
         """Compute the loss of a batch, with weight beta, also (M,), on the KL."""
 
 
@@ -106,7 +105,7 @@ class ELBO(Objective):
     def __post_init__(self) -> None:
         check_number(self, "free_bits", self.free_bits)
 
-    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+    def __call__(self, model: "VAE", batch: Minibatch, beta: float | Array = 1.0) -> LossTerms:
         """Compute the negative ELBO of a batch."""
         q = model.encode(batch.x)
         log_prob, kl = model.elbo_terms(batch.x, batch.noise, q)
@@ -121,7 +120,7 @@ class ELBO(Objective):
         loss = reconstruction + beta * kl_loss + self.penalty(model, q, batch)
         return LossTerms(loss, reconstruction, kl_loss)
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor | float:
+    def penalty(self, model: "VAE", q: Array, batch: Minibatch) -> Array | float:
         """Compute the weighted penalty of q (M, B, 2 l), by default none: (M,)."""
         return 0.0
 
@@ -172,7 +171,7 @@ class IWAE(Objective):
     def __post_init__(self) -> None:
         check_integer(self, "n_draws", self.n_draws, 1, MAX_DRAWS)
 
-    def __call__(self, model: VAE, batch: Minibatch, beta: float | Tensor = 1.0) -> LossTerms:
+    def __call__(self, model: "VAE", batch: Minibatch, beta: float | Array = 1.0) -> LossTerms:
         """Compute the negative bound of a batch, whose K draws are K / n_draws sets.
 
         The bounds of the sets are averaged. The terms are self-normalized importance-sampling
@@ -198,7 +197,7 @@ class IWAE(Objective):
             bound, log_prob, kl = (part * batch.weight for part in (bound, log_prob, kl))
         return LossTerms(-bound.mean(1), -log_prob.mean(1), kl.mean(1))  # (M, B) -> (M,)
 
-    def _split_sets(self, values: Tensor) -> Tensor:
+    def _split_sets(self, values: Array) -> Array:
         """Split the draws into sets, one per bound: (M, K, B) -> (M, K / k, k, B)."""
         return values.unflatten(1, (-1, self.n_draws))
 
@@ -210,31 +209,32 @@ class IWAE(Objective):
 class AggregatedPosterior:
     r"""The aggregated posterior of a table, :math:`q(z) = \sum_j w_j \, q(z | x_j)`, by a batch."""
 
-    z: Tensor  # (M, K, B, l): draws from each row's posterior
-    loc: Tensor  # (M, B, l): the posteriors
-    log_scale: Tensor  # (M, B, l)
-    weight: Tensor  # (M or 1, B): weights of the rows, 1 on average over the table
+    z: Array  # (M, K, B, l): draws from each row's posterior
+    loc: Array  # (M, B, l): the posteriors
+    log_scale: Array  # (M, B, l)
+    weight: Array  # (M or 1, B): weights of the rows, 1 on average over the table
     n_rows: float  # of the table
 
     @property
-    def normalized_weight(self) -> Tensor:
+    def normalized_weight(self) -> Array:
         """Weights of the rows, normalized to sum 1 over the batch: (M or 1, B)."""
         return self.weight / self.weight.sum(1, keepdim=True)
 
-    def log_mixture_weights(self) -> Tensor:
+    def log_mixture_weights(self) -> Array:
         """Log-weights of the posteriors in q(z) at each row's draws: (M or 1, B, B).
 
         A row's own posterior has its weight in the table, and the other rows of the batch represent
         the rest of the table (Chen et al., 2018, appendix C.2).
         """
-        in_batch, tiny = self.normalized_weight, torch.finfo(self.weight.dtype).tiny
+        torch, in_batch = namespace(self.z), self.normalized_weight
+        tiny = torch.finfo(self.weight.dtype).tiny
         of_row = torch.minimum(self.weight / self.n_rows, in_batch)
         rest = (1 - of_row).clamp(min=tiny) / (1 - in_batch).clamp(min=tiny)
         log_weight = rest.log().unsqueeze(2) + in_batch.log().unsqueeze(1)
         is_diagonal = torch.eye(in_batch.shape[1], dtype=torch.bool, device=in_batch.device)
         return torch.where(is_diagonal, of_row.log().unsqueeze(2), log_weight)
 
-    def mean(self, values: Tensor) -> Tensor:
+    def mean(self, values: Array) -> Array:
         """Weighted mean over the draws of all rows: (M, K, B) -> (M,)."""
         return (values * self.normalized_weight.unsqueeze(1)).sum(2).mean(1)
 
@@ -256,9 +256,10 @@ class AggregatedPosteriorPenalty(ELBO):
         super().__post_init__()
         check_number(self, "weight", self.weight)
 
-    def penalty(self, model: VAE, q: Tensor, batch: Minibatch) -> Tensor:
+    def penalty(self, model: "VAE", q: Array, batch: Minibatch) -> Array:
         """Weighted divergence of the aggregated posterior: (M,)."""
         z, (loc, log_scale) = model.posterior.rsample(q, batch.noise), model.posterior.split(q)
+        torch = namespace(z)
         weight = q.new_ones(1, q.shape[1]) if batch.weight is None else batch.weight
         # a batch of rows of weight 0: its term is any finite number, which has weight 0
         weight = weight.clamp(min=torch.finfo(weight.dtype).tiny)
@@ -273,7 +274,7 @@ class AggregatedPosteriorPenalty(ELBO):
             values.append(normalized[:, rows].sum(1) * self.divergence(part))
         return self.weight * torch.stack(values).sum(0)
 
-    def divergence(self, q: AggregatedPosterior) -> Tensor:
+    def divergence(self, q: AggregatedPosterior) -> Array:
         """Compute the divergence of q(z): (M,)."""
         raise NotImplementedError
 
@@ -320,10 +321,10 @@ class TotalCorrelation(AggregatedPosteriorPenalty):
 
     weight: float = 5.0
 
-    def divergence(self, q: AggregatedPosterior) -> Tensor:
+    def divergence(self, q: AggregatedPosterior) -> Array:
         """Estimate the total correlation of q(z) at the draws, in nats: (M,)."""
         log_joint = log_weights = q.log_mixture_weights().unsqueeze(1)  # (M or 1, 1, B, B)
-        log_marginals = torch.zeros_like(q.z[..., 0])  # (M, K, B)
+        log_marginals = namespace(q.z).zeros_like(q.z[..., 0])  # (M, K, B)
         by_dimension = q.z.unbind(3), q.loc.unbind(2), q.log_scale.unbind(2)
         for z, loc, log_scale in zip(*by_dimension, strict=True):
             residual = (z.unsqueeze(3) - loc[:, None, None]) * (-log_scale).exp()[:, None, None]
@@ -340,8 +341,8 @@ KERNEL_VARIANCES = (0.25, 1.0, 4.0)
 
 
 def _mean_kernel(
-    points: Tensor, q: AggregatedPosterior, variance: float, point_variance: float
-) -> Tensor:
+    points: Array, q: AggregatedPosterior, variance: float, point_variance: float
+) -> Array:
     """Mean kernel between normal distributions at points (M, K, P, l) and the posteriors.
 
     The kernel is exp(-|z - z'|^2 / (2 variance)). The result has the shape (M, K, P, B).
@@ -350,6 +351,7 @@ def _mean_kernel(
     log_norm = 0.5 * (variance / total_variance).log().sum(-1)  # (M, B)
     precision = 1 / total_variance
     # squared distances as one product of matrices
+    torch = namespace(points)
     powers = torch.cat([points.square(), points], dim=-1).flatten(1, 2)
     coefs = torch.cat([-0.5 * precision, precision * q.loc], dim=-1)
     at_zero = log_norm - 0.5 * (precision * q.loc.square()).sum(-1)
@@ -400,7 +402,7 @@ class MMD(AggregatedPosteriorPenalty):
 
     weight: float = 100.0
 
-    def divergence(self, q: AggregatedPosterior) -> Tensor:
+    def divergence(self, q: AggregatedPosterior) -> Array:
         """Compute the squared MMD of q(z) from the standard normal: (M,)."""
         total, weights = q.loc.new_zeros(len(q.loc)), q.log_mixture_weights().exp().unsqueeze(1)
         n_dims = q.loc.shape[2]

@@ -48,7 +48,7 @@ def test_the_public_names_are_those_of_the_reference(module):
     home = getattr(sklearn_vae, module) if module else sklearn_vae
     assert {*PUBLIC[module]} <= {*dir(home)}
     assert all(getattr(home, name).__name__ == name for name in PUBLIC[module])
-    if module in ("", "inspection", "metrics", "model_selection", "runtime"):
+    if module in ("", "inspection", "metrics", "model_selection"):
         assert sorted(home.__all__) == sorted(PUBLIC[module])
 
 
@@ -95,30 +95,17 @@ def test_a_table_of_the_guide_has_all_names(page, names):
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    """No torch, no pandas until an estimator is asked for; metrics of codes need no torch."""
+    """No torch until a fit, and no matplotlib until a plot."""
     code = "import sys; heavy = {'torch', 'sklearn', 'pandas', 'matplotlib', 'numpy'}"
     for module in ("sklearn_vae", "sklearn_vae.metrics", "sklearn_vae.inspection"):
         code += f"; import {module}; print(sorted(heavy & sys.modules.keys()))"
-    package, metrics, displays = map(ast.literal_eval, run_python(code).splitlines())
+    code += "; from sklearn_vae import *; print(sorted(heavy & sys.modules.keys()))"
+    package, metrics, displays, every = map(ast.literal_eval, run_python(code).splitlines())
 
     assert package == []
-    assert "torch" not in metrics
     assert "matplotlib" not in displays
-
-
-def test_loading_without_torch_points_to_the_runtime():
-    """It reads the same file without."""
-    code = (
-        "import sys, sklearn_vae\n"
-        "class Finder:\n"
-        "    def find_spec(name, path, target=None):\n"
-        "        if name == 'torch': raise ModuleNotFoundError(name=name)\n"
-        "sys.meta_path.insert(0, Finder)\n"
-        "try: sklearn_vae.load\n"
-        "except ImportError as error: print(error.__notes__)"
-    )
-
-    assert "sklearn_vae.runtime.load reads a saved model without PyTorch" in run_python(code)
+    for imported in (metrics, displays, every):
+        assert "torch" not in imported
 
 
 def test_reading_and_encoding_a_table_need_numpy_and_narwhals_alone():

@@ -10,7 +10,7 @@ from sklearn_vae.anomaly.rows import ScoredRows
 from sklearn_vae.anomaly.scores import score_in_batches
 from sklearn_vae.data.arrays import format_value
 from sklearn_vae.data.fields import Name
-from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.inference.fitted_models import FittedVAE
 from sklearn_vae.numerics.array_api import softplus
 from sklearn_vae.numerics.rows import spread_out
 from sklearn_vae.persistence.validation import serializable
@@ -56,7 +56,7 @@ class AttributionBaseline:
         return softplus_attribution(scores - self.score, excess, np.isnan(X) | is_usual)
 
 
-def conditional_nll(predictor: Predictor, X: np.ndarray) -> np.ndarray:
+def conditional_nll(predictor: FittedVAE, X: np.ndarray) -> np.ndarray:
     """-log p(x_j | the row's other columns), in nats of the model's units: (n, n_features).
 
     It is 0 for missing values, and that of the rule of succession for unseen ones.

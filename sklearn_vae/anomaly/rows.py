@@ -3,7 +3,7 @@
 A row that is itself a reference row is not its own neighbour, and its score by the model is
 corrected (see ``ModelScore``). So training rows and new rows have scores of the same distribution.
 
-torch, scipy and scikit-learn are not imported at the top: ``sklearn_vae.runtime`` needs none.
+scipy and scikit-learn are not imported at the top.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from sklearn_vae.numerics.rows import repetitions, spread_out
 
 if TYPE_CHECKING:
     from sklearn_vae.data.table_encoder import TableEncoder
-    from sklearn_vae.inference.predictor import Predictor
+    from sklearn_vae.inference.fitted_models import FittedVAE
 
 # Largest number of reference rows, where time would grow with pairs of rows.
 MAX_REFERENCE = 2000
@@ -30,7 +30,7 @@ CLASSES = BinaryColumns, OneHotColumns, CategoricalColumns
 MAX_ROUNDING = {4: 1e-5, 8: 1e-12}
 MISSING = -1e6  # number of these ranges in the place of a missing value
 # Models that were fitted to some of the rows, and the masks (n,) of all others.
-Folds = Sequence[tuple["Predictor", np.ndarray]]
+Folds = Sequence[tuple["FittedVAE", np.ndarray]]
 
 
 @dataclass(eq=False, repr=False)
@@ -39,7 +39,7 @@ class ScoredRows:
 
     X: np.ndarray  # (n, n_features), in their own units
     columns: "TableEncoder"  # standardization of the columns in distances
-    model: "Predictor"
+    model: "FittedVAE"
     # by default the rows themselves
     reference: "ScoredRows" = None  # type: ignore[assignment]
     folds: "Folds" = field(default=(), kw_only=True)
@@ -58,7 +58,7 @@ class ScoredRows:
         """Rows at the indices, with the same reference."""
         return replace(self, X=self.X[indices], folds=())
 
-    def split(self, model: "Predictor", is_new: np.ndarray) -> tuple["ScoredRows", "ScoredRows"]:
+    def split(self, model: "FittedVAE", is_new: np.ndarray) -> tuple["ScoredRows", "ScoredRows"]:
         """Split rows into new ones and their reference, to which another model was fitted.
 
         Classes that new rows alone have are ``UNKNOWN``.

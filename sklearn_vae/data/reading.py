@@ -318,7 +318,7 @@ def _read_array(X: Any) -> np.ndarray:
             f"data frame: pandas.DataFrame(X)."
         )
     if np.ndim(X) != 2 or dtype.kind == "c":
-        from sklearn.utils import check_array  # the numpy runtime seldom needs it
+        from sklearn.utils import check_array  # seldom needed
 
         check_array(X, dtype=None, ensure_all_finite=False)  # it has words for the error
     # numpy would convert numbers beside strings to strings

@@ -1,8 +1,8 @@
 """The schema of a table: dtypes and categories of its columns, and its container."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
+from importlib.util import find_spec
 from typing import Any
 
 import narwhals as nw
@@ -36,16 +36,9 @@ class Schema:
         if self.container not in ("array", "object", *LIBRARIES):
             raise ValueError(f"{self.container!r:.100} is no type of table")
         check_hashes(field.name for field in self.fields)
-        self.to_objects(self._extreme_rows)
-
-    def check_container(self) -> None:
-        """Make a table, if its library is installed: reading a model does not need it."""
-        with suppress(ImportError):
-            self.inverse_transform(self._extreme_rows)
-
-    @property
-    def _extreme_rows(self) -> np.ndarray:
-        return np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
+        rows = np.array([[0.0], [np.nan], [1e9]]) + np.zeros(len(self.fields))
+        for convert in (self.to_objects, self.inverse_transform):
+            convert(rows)
 
     def shared_categories(self, n_values: int) -> "Schema":
         """Give every ``n_values``-th column of unordered categories the same categories."""
@@ -126,10 +119,11 @@ class Schema:
         Integers are rounded and clipped to the range of their dtype, codes rounded to categories.
         NaN becomes the table's missing value; a dtype without one is widened as pandas does it. A
         pandas frame has the index of ``like``, if any, and the names of its index of columns.
+        Without the table's library it is an array of objects.
         """
         if self.container == "array":
             return values
-        if self.container == "object":
+        if self.container == "object" or find_spec(self.container) is None:
             return self.to_objects(values)
         columns = np.asarray(values, dtype=np.float64).T
         parts = list(zip(self.fields, columns, strict=True))
@@ -150,10 +144,10 @@ class Schema:
         Columns of data frames must have the same names and dtypes, unless both hold texts. Numbers
         that their dtype cannot hold, such as a fraction among integers, become float64.
         """
-        if self.container == "object":
-            return np.where(missing, table, np.asarray(X, dtype=object))
-        if self.container not in LIBRARIES:
+        if self.container == "array":
             return table
+        if isinstance(table, np.ndarray):
+            return np.where(missing, table, np.asarray(X, dtype=object))
         library, is_alike = LIBRARIES[self.container], type(table) is type(X)
         frame = nw.from_native(table)
         observed = as_narwhals(X)

@@ -1,17 +1,18 @@
 """Base classes of the estimators: the template of ``fit``, validation and encoding of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from inspect import signature
 from itertools import pairwise
 from operator import is_not
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import narwhals as nw
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array
@@ -48,7 +49,7 @@ from sklearn_vae.estimators.estimator_base import (
     restore_on_error,
     validate_columns,
 )
-from sklearn_vae.inference.predictor import EnsemblePredictor, Predictor
+from sklearn_vae.inference.fitted_models import FittedModel
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.networks import Network, RowStructure
 from sklearn_vae.numerics.random import MAX_DIMS, Stream, make_generator, stream_seed
@@ -56,10 +57,11 @@ from sklearn_vae.numerics.rows import small_batches
 from sklearn_vae.persistence.validation import invalid_parameter
 from sklearn_vae.system import warn
 from sklearn_vae.system.compute import device_to_score_on, resolve_device
-from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.interruption import keyboard, raise_interruption
-from sklearn_vae.training.jobs import TrainingJob, TrainingResult
-from sklearn_vae.training.stacked import train
+
+if TYPE_CHECKING:
+    from sklearn_vae.training.dataset import Dataset
+    from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 
 # Columns of a single row have no variance.
 MIN_ROWS = 2
@@ -71,7 +73,7 @@ Cache = WeakKeyDictionary[BaseEstimator, tuple[list[object], Any]]
 # Fitted models with their torch modules, of which neither pickles nor clones have a copy.
 _PREDICTORS: Cache = WeakKeyDictionary()
 
-PredictorT = TypeVar("PredictorT", bound=Predictor | EnsemblePredictor)
+PredictorT = TypeVar("PredictorT", bound=FittedModel)
 # What ``_make_jobs`` knows of the rows, for ``_select`` and ``_set_results``.
 RowsT = TypeVar("RowsT")
 Cached = TypeVar("Cached")
@@ -143,7 +145,7 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
             *self.state_dict_.values(),
         )
 
-    def _make_predictor(self, device: torch.device) -> PredictorT:
+    def _make_predictor(self, device: str) -> PredictorT:
         """Make a predictor of the fitted attributes."""
         raise NotImplementedError
 
@@ -154,10 +156,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
         n_features = self.columns_.n_features
         if self.n_features_in_ != n_features or self.dtype_.kind != "f":
             raise ValueError(f"the model does not have {n_features} floating-point features")
-        if self.schema_ is not None:
-            if (n_fields := len(self.schema_.fields)) != n_features:
-                raise ValueError(f"the schema has {n_fields} columns and not {n_features}")
-            self.schema_.check_container()
+        if len(self._fields) not in (0, n_features):
+            raise ValueError(f"the schema has {len(self._fields)} columns and not {n_features}")
         names = getattr(self, "feature_names_in_", None)
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must have {n_features} names. Got {names!r:.100}.")
@@ -171,6 +171,8 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
         Return the results of the first training.
         """
+        from sklearn_vae.training.stacked import train
+
         with keyboard.listen(), restore_on_error(self):
             jobs, rows = self._make_jobs(X, y, sample_weight)
             self.interrupted_ = False
@@ -435,6 +437,10 @@ class TableEstimator(EstimatorBase, Generic[PredictorT, RowsT]):
 
         The columns then know whether values are missing.
         """
+        import torch
+
+        from sklearn_vae.training.dataset import Dataset
+
         device = resolve_device(self.device)
         generator = np.random.default_rng(stream_seed(0, Stream.DEQUANTIZE))
         dequantize = partial(self.columns_.joint.dequantize, generator=generator)

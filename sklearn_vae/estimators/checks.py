@@ -10,7 +10,6 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator
-from skorch.callbacks import Callback
 
 from sklearn_vae._compat import (
     Interval,
@@ -84,7 +83,11 @@ def check_network(estimator: BaseEstimator) -> None:
 
 def check_callbacks(estimator: BaseEstimator) -> None:
     """Refuse callbacks that are none of skorch's."""
-    for entry in estimator.callbacks or ():
+    if not estimator.callbacks:
+        return
+    from skorch.callbacks import Callback
+
+    for entry in estimator.callbacks:
         listener = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
         if not isinstance(listener, Callback):
             expected = "hold skorch callbacks, or tuples of a name and one"

@@ -19,7 +19,7 @@ from sklearn_vae.estimators.density import VAEDensity
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import MetaEstimator
 from sklearn_vae.estimators.transformer import VAETransformer
-from sklearn_vae.inference.class_marginal import ClassMarginal, ClassPredictions
+from sklearn_vae.inference.class_marginal import ClassMarginal
 from sklearn_vae.inference.log_density import SCORE_DRAWS
 from sklearn_vae.numerics.array_api import log_softmax
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState
@@ -27,7 +27,7 @@ from sklearn_vae.persistence.validation import check_hashes, serializable
 
 
 @serializable
-class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
+class VAEClassifier(ClassifierMixin, MetaEstimator):
     """Classify rows by the density of each class, and score rows of no class.
 
     Give columns of any type in their own units, with or without missing values. ``estimator_`` is
@@ -151,12 +151,55 @@ class VAEClassifier(ClassPredictions, ClassifierMixin, MetaEstimator):
         return priors
 
     @accepts_source
-    def _log_proba(self, X: Rows) -> np.ndarray:
+    def predict_log_proba(self, X: Rows) -> np.ndarray:
+        """Compute the logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
         check_is_fitted(self)
         rows = self._validate(X)
         self._check_settable()
         marginal = ClassMarginal(self.estimator_._predictor(), self.priors_)
         return log_softmax(marginal.joint_log_density(rows, int(self.n_draws)))
+
+    def predict_proba(self, X: Rows) -> np.ndarray:
+        """Compute the class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Rows) -> np.ndarray:
+        """Predict the class of the highest probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Classes.
+        """
+        log_proba = self.predict_log_proba(X)  # refuses an estimator that is not fitted
+        return self.classes_[log_proba.argmax(axis=1)]
 
     def _validate_fitted(self) -> None:
         super()._validate_fitted()

@@ -1,8 +1,10 @@
 """What the parameters of a VAETransformer stand for: architecture, training configuration."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,8 +21,10 @@ from sklearn_vae.objectives import KLWeight, Objective, Schedule
 from sklearn_vae.persistence.validation import Requirement, invalid_parameter, needs_elbo
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
-from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
+
+if TYPE_CHECKING:
+    from sklearn_vae.training.dataset import Dataset
+    from sklearn_vae.training.jobs import TrainingConfig
 
 # Maximum of n_components="auto", in total and per row, also with more columns than rows, and the
 # numbers for tables of numbers whose correlations need more factors.
@@ -145,6 +149,8 @@ def check_same_architecture(vae: DensityEstimator, parts: ModelParts, fitted: Ar
 
 def make_config(vae: DensityEstimator, parts: ModelParts, table: Dataset) -> TrainingConfig:
     """Make the configuration of a training on a table, with or without validation rows."""
+    from sklearn_vae.training.jobs import MIN_STEPS, TrainingConfig
+
     max_iter, beta = vae.max_iter, parts.beta
     n_rows = table.n_weighted_rows
     if vae.early_stopping == "auto" and not vae._has_rows_to_validate(n_rows):

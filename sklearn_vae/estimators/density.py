@@ -1,15 +1,15 @@
 """VAEDensity: a density of rows, by autoencoders that are initialized at mixtures."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 from sklearn.base import DensityMixin
-from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.data.arrays import Target, Weights
@@ -18,11 +18,9 @@ from sklearn_vae.data.sources import sample_of
 from sklearn_vae.estimators.checks import CONSTRAINTS, resolve_widths
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows
-from sklearn_vae.inference.predictor import EnsemblePredictor
+from sklearn_vae.inference.fitted_models import FittedMixture
 from sklearn_vae.likelihoods import Gaussian, Likelihood
 from sklearn_vae.models.architecture import MixtureArchitecture
-from sklearn_vae.models.mixture_init import EM
-from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import (
     MAX_DIMS,
@@ -38,8 +36,13 @@ from sklearn_vae.numerics.rows import power_of_two, validation_sizes
 from sklearn_vae.objectives import IWAE, KLWeight
 from sklearn_vae.persistence.validation import MAX_COUNT, serializable
 from sklearn_vae.system.compute import map_on_threads, threads_for
-from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingConfig, TrainingJob, TrainingResult, stack_weights
+
+if TYPE_CHECKING:
+    from skorch.callbacks import Callback
+    from torch import Tensor
+
+    from sklearn_vae.training.dataset import Dataset
+    from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 
 # Gradients are clipped at so many times their root mean square: longer ones are of extreme rows.
 MAX_GRAD_NORM_RATIO = 3.0
@@ -53,11 +56,11 @@ N_SPLITS = 5
 COVARIANCE_TYPES = ("full", "diag")
 
 # Encoded rows, and the members' mixtures by seed.
-FittedRows = tuple[Dataset, dict[int, tuple[int, str]]]
+FittedRows = tuple["Dataset", dict[int, tuple[int, str]]]
 
 
 @serializable
-class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
+class VAEDensity(DensityMixin, DensityEstimator[FittedMixture, FittedRows]):
     """Estimate the density of rows of any table, draw new rows and fill in missing values.
 
     Its scores and samples are better than those of :class:`VAETransformer`, which has codes. Give
@@ -252,6 +255,10 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         self, mixture: tuple[int, str], seed: int, train: Dataset, valid: Dataset | None
     ) -> TrainingJob:
         """Make a member's job, which is initialized at its Gaussian mixture."""
+        from sklearn_vae.models.build import build
+        from sklearn_vae.models.mixture_init import EM
+        from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
+
         x, weight = train.arrays(ROWS_OF_MIXTURE)
         model = build(self.architecture_).double()
         model.reset_parameters(0, seed)
@@ -300,6 +307,11 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     def _bounds(self, valid: Dataset, members: Sequence[Any]) -> np.ndarray:
         """Importance-weighted bounds of the rows, for each member: (n_members, n)."""
+        import torch
+
+        from sklearn_vae.models.build import build
+        from sklearn_vae.training.jobs import stack_weights
+
         n_members = len(members)
         model = build(self.architecture_, n_members).to(valid.like).requires_grad_(False)
         model.load(stack_weights(members))
@@ -311,7 +323,7 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         *_, n_together = validation_sizes(len(valid), 1, self.architecture_.widest, n_draws)
 
         @torch.no_grad()
-        def bound(rows: torch.Tensor) -> torch.Tensor:
+        def bound(rows: Tensor) -> Tensor:
             x, _ = valid.take(rows.expand(n_members, -1))
             return log_mean_exp(model.log_weights(x, noise).log_weight, 1)  # (M, B)
 
@@ -320,6 +332,8 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
         return torch.cat(list(bounds), 1).cpu().numpy().astype(np.float64)
 
     def _set_results(self, results: list[TrainingResult], rows: FittedRows) -> None:
+        from sklearn_vae.training.jobs import stack_weights
+
         self.state_dict_ = stack_weights(results)
         self.history_ = [
             {"member": member, **record}
@@ -375,9 +389,9 @@ class VAEDensity(DensityMixin, DensityEstimator[EnsemblePredictor, FittedRows]):
 
     # -- the fitted model ------------------------------------------------------------
 
-    def _make_predictor(self, device: torch.device) -> EnsemblePredictor:
+    def _make_predictor(self, device: str) -> FittedMixture:
         parts = self.columns_, self.architecture_, dict(self.state_dict_), self.seed_
-        return EnsemblePredictor(*parts, weight=self.weights_, device=device)
+        return FittedMixture(*parts, weight=self.weights_, device=device)
 
     # DensityMixin's score would come first, and returns None
     score = DensityEstimator.score

@@ -20,8 +20,8 @@ from sklearn_vae.estimators.checks import (
     given_row,
 )
 from sklearn_vae.inference.class_marginal import ClassMarginal
+from sklearn_vae.inference.fitted_models import FittedVAE
 from sklearn_vae.inference.log_density import IMPUTE_DRAWS, MEAN_DRAWS, SCORE_DRAWS
-from sklearn_vae.inference.predictor import Predictor
 from sklearn_vae.numerics.random import MAX_DRAWS, RandomState, draw_seed
 from sklearn_vae.persistence.validation import check_count
 
@@ -85,7 +85,7 @@ class DensityEstimator(TableEstimator[PredictorT, RowsT]):
                 f"fitted to a y of numbers or of several columns, over which no mean can be taken. "
                 f"(A y of integers, strings or truth values is one of classes.)"
             )
-        return ClassMarginal(cast(Predictor, model), encoder.class_prior)
+        return ClassMarginal(cast(FittedVAE, model), encoder.class_prior)
 
     def score(self, X: Rows, y: Target = None, sample_weight: Weights = None) -> float:
         """Mean log-density of the rows, in nats and in X's own units.

@@ -1,9 +1,9 @@
 """Loading of estimators from files."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from torch.nn import Module
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sklearn_vae.estimators.classifier import VAEClassifier
 from sklearn_vae.estimators.density import VAEDensity
@@ -13,6 +13,9 @@ from sklearn_vae.estimators.transformer import VAETransformer
 from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.estimators import warn_if_other_version
 from sklearn_vae.persistence.serialization import open_model
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 # Estimators by name. Importing them registers every class of their parameters.
 ESTIMATORS = {

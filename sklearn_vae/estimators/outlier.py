@@ -1,27 +1,22 @@
 """VAEOutlierDetector: outlier and novelty detection."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import copy
 from numbers import Real
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
 import narwhals as nw
 import numpy as np
-import torch
 from sklearn.base import OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
 
 from sklearn_vae._compat import Interval, StrOptions
 from sklearn_vae.anomaly.attribution import N_DRAWS, AttributionBaseline, describe, largest_cells
-from sklearn_vae.anomaly.calibration import (
-    ScoreLabels,
-    conformal_p_values,
-    conformal_threshold,
-    margins,
-)
+from sklearn_vae.anomaly.calibration import conformal_p_values, conformal_threshold, margins
 from sklearn_vae.anomaly.rows import Folds, ScoredRows, is_symmetric_as_logarithms
 from sklearn_vae.anomaly.scores import METHODS, Scorer, find_scorer, score_in_batches
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, cells_of, make_frame
@@ -37,8 +32,12 @@ from sklearn_vae.numerics.random import RandomState, Stream, draw_seed, make_gen
 from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, spread_out
 from sklearn_vae.persistence.validation import check_annotations, check_count, serializable
 from sklearn_vae.system import warn
-from sklearn_vae.training.dataset import draw_halves
-from sklearn_vae.training.jobs import TrainingResult
+
+if TYPE_CHECKING:
+    import torch
+    from skorch.callbacks import Callback
+
+    from sklearn_vae.training.jobs import TrainingResult
 
 # Largest number of reference rows, to which the model is fitted; of more training rows, so many are
 # drawn at random.
@@ -50,7 +49,7 @@ _REFERENCES: Cache = WeakKeyDictionary()
 
 
 @serializable
-class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
+class VAEOutlierDetector(OutlierMixin, MetaEstimator):
     """Find anomalous rows of a table, and the cells that make them so.
 
     Rows far from others, or with rare or contradicting values, score low. Give columns of any type
@@ -107,6 +106,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
     distance_encoder_: TableEncoder
     scorer_: Scorer
     reference_samples_: Annotated[np.ndarray, "n", "n_reference", "n_columns"]
+    calibration_scores_: Annotated[np.ndarray, "f", "n"]
+    offset_: float
     attribution_baseline_: AttributionBaseline
 
     def __init__(
@@ -232,6 +233,8 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
     def _find_folds(self, n_rows: int, results: dict[int, TrainingResult]) -> Folds:
         """Find the models of the halves of the rows, and the masks of all rows but theirs."""
+        from sklearn_vae.training.dataset import draw_halves
+
         model, folds = self.estimator_, []
         if self.method == "neighbors" or not model._holds_out_halves:
             return ()  # no score by the model is corrected
@@ -280,6 +283,55 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
         """
         self.fit(X, **params)
         return np.where(margins(self._training_scores(X), self.offset_) < 0, -1, 1)
+
+    def decision_function(self, X: Rows) -> np.ndarray:
+        """Score minus the threshold ``offset_``: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``; 0 for rows that equal the threshold but for rounding.
+        """
+        return margins(self.score_samples(X), self.offset_)
+
+    def predict(self, X: Rows) -> np.ndarray:
+        """Label rows as outliers or inliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers, 1 for inliers.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Rows) -> np.ndarray:
+        """P-value of each row: the share of normal rows that are at least as unusual.
+
+        With ``calibration="conformal"`` it is guaranteed: of new normal rows, at most 5 % have one
+        of .05 or less. By default that holds approximately.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, in the units of the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Fraction of the calibration rows and the row itself whose score is at most the row's,
+            between 1 / (n_calibration + 1) and 1.
+        """
+        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
 
     def report(self, X: Table, *, n_columns: int = 1) -> Any:
         """List the rows that ``predict`` flags, with the cells that make them anomalous.
@@ -441,5 +493,7 @@ class VAEOutlierDetector(ScoreLabels, OutlierMixin, MetaEstimator):
 
 def _draw(X: np.ndarray, n_drawn: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Split rows at random into ``n_drawn`` and all others, both in order."""
+    import torch
+
     order = torch.randperm(len(X), generator=generator).numpy()
     return X[np.sort(order[:n_drawn])], X[np.sort(order[n_drawn:])]

@@ -1,15 +1,15 @@
 """VAETransformer: encodes rows, decodes codes, samples rows and scores their density."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
-from skorch.callbacks import Callback
 
 from sklearn_vae._compat import StrOptions
 from sklearn_vae.data.arrays import Rows, Table, Target, Weights, as_array, as_row
@@ -26,9 +26,8 @@ from sklearn_vae.estimators.config import (
 from sklearn_vae.estimators.density_estimator import DensityEstimator
 from sklearn_vae.estimators.estimator_base import FitRows, restore_on_error
 from sklearn_vae.inference.decoder_correction import check_range, fit_decoder_correction
-from sklearn_vae.inference.predictor import Predictor
+from sklearn_vae.inference.fitted_models import FittedVAE
 from sklearn_vae.likelihoods import Likelihood
-from sklearn_vae.models.vae import VAE, build
 from sklearn_vae.networks import Network
 from sklearn_vae.numerics.random import RandomState, draw_seed
 from sklearn_vae.numerics.rows import aligned, rows_in_cache
@@ -37,28 +36,25 @@ from sklearn_vae.persistence.validation import check_count, invalid_parameter, s
 from sklearn_vae.posteriors import Posterior
 from sklearn_vae.priors import Prior
 from sklearn_vae.system.compute import default_modes
-from sklearn_vae.training.dataset import Dataset
-from sklearn_vae.training.jobs import TrainingJob, TrainingResult, stack_weights
-from sklearn_vae.training.optimizer import STAGES
-from sklearn_vae.training.stacked import (
-    add_mask_inputs,
-    make_initializer,
-    make_starts,
-    make_trainer,
-    threads_for_jobs,
-)
+
+if TYPE_CHECKING:
+    from skorch.callbacks import Callback
+
+    from sklearn_vae.models.vae import VAE
+    from sklearn_vae.training.dataset import Dataset
+    from sklearn_vae.training.jobs import TrainingJob, TrainingResult
 
 # Minimum number of rows for early_stopping="auto" to set some aside, if columns are half as many.
 MIN_WIDE_ROWS_TO_VALIDATE = 40
 # Training and validation rows by number of validation rows and seed.
-Splits = dict[tuple[int, int], tuple[Dataset, Dataset | None]]
+Splits = dict[tuple[int, int], "tuple[Dataset, Dataset | None]"]
 # Encoded rows and splits of them, by the table X and the parameters that they depend on.
-TableCache = dict[Hashable, tuple[TableEncoder, Dataset, Splits]]
+TableCache = dict[Hashable, "tuple[TableEncoder, Dataset, Splits]"]
 
 
 @serializable
 class VAETransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[Predictor, Dataset]
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityEstimator[FittedVAE, "Dataset"]
 ):
     """Compress rows of a table to a few numbers, score and draw rows, fill in missing values.
 
@@ -299,6 +295,10 @@ class VAETransformer(
         ValueError
             If a parameter or X is invalid, or with ``ensemble=True``.
         """
+        from sklearn_vae.training.jobs import TrainingResult
+        from sklearn_vae.training.optimizer import STAGES
+        from sklearn_vae.training.stacked import make_initializer, make_trainer, threads_for_jobs
+
         with default_modes(), restore_on_error(self, keep=True):
             is_fitted = hasattr(self, "state_dict_")
             (job, *_), _ = self._make_jobs(X, y, sample_weight, is_partial=True)
@@ -338,6 +338,9 @@ class VAETransformer(
 
         That of ``partial_fit`` goes on from the last one, and sets no rows aside for validation.
         """
+        from sklearn_vae.training.jobs import TrainingJob
+        from sklearn_vae.training.stacked import make_starts
+
         self._validate_params()
         parts = ModelParts.of(self)
         if is_partial and self.ensemble:
@@ -394,6 +397,9 @@ class VAETransformer(
         check_same_architecture(self, parts, self.architecture_)
         table = self._encode(rows, weight)
         if table.has_missing and not self.architecture_.n_factors:
+            from sklearn_vae.training.jobs import TrainingJob
+            from sklearn_vae.training.stacked import add_mask_inputs
+
             job = TrainingJob(self.architecture_, make_config(self, parts, table), table)
             self.architecture_, self.state_dict_ = add_mask_inputs(job, self.state_dict_)
             self.optimizer_state_ = None
@@ -418,6 +424,9 @@ class VAETransformer(
 
     def _set_results(self, results: list[TrainingResult], rows: Dataset | None) -> None:
         """Set the fitted attributes; without rows, there is no decoder correction."""
+        from sklearn_vae.models.build import build
+        from sklearn_vae.training.jobs import stack_weights
+
         best = results[0]
         self.state_dict_ = stack_weights(results)
         self.decoder_correction_ = self.code_range_ = None
@@ -544,9 +553,9 @@ class VAETransformer(
         check_is_fitted(self)
         return self._predictor().build_module(self.dtype_)
 
-    def _make_predictor(self, device: torch.device) -> Predictor:
+    def _make_predictor(self, device: str) -> FittedVAE:
         parts = self.columns_, self.architecture_, dict(self.state_dict_), self.seed_
-        return Predictor(*parts, self.decoder_correction_, self.code_range_, device=device)
+        return FittedVAE(*parts, self.decoder_correction_, self.code_range_, device=device)
 
     @property
     def _n_features_out(self) -> int:

@@ -55,62 +55,6 @@ class ClassMarginal:
         return generator.choice(len(p), n_samples, p=p)[:, None]
 
 
-class ClassPredictions:
-    """Predictions by the probabilities of classes, of an estimator and of its numpy counterpart."""
-
-    classes_: np.ndarray  # (n_classes,), in order
-
-    def _log_proba(self, X: Any) -> np.ndarray:
-        """Compute the logarithms of the class probabilities: (n_samples, n_classes)."""
-        raise NotImplementedError
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Compute the logarithms of the class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return self._log_proba(X)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Compute the class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict the class of the highest probability.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Classes.
-        """
-        log_proba = self.predict_log_proba(X)  # refuses an estimator that is not fitted
-        return self.classes_[log_proba.argmax(axis=1)]
-
-
 def _append_code(X: np.ndarray, code: int) -> np.ndarray:
     """Append the code of one class to all rows: (n, n_features) -> (n, n_features + 1)."""
     return np.hstack([X, np.full((len(X), 1), code, X.dtype)])

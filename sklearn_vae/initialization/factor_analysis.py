@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from scipy import optimize
-from torch import Tensor, nn
 
 from sklearn_vae.initialization.ppca import ConditionRegression, CorrelationPCA, observed_moments
-from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, batches, rows_in_cache, spread_out
 
 # Means (d,), loadings (k, d) and residual variances (d,) of a factor model.
@@ -78,31 +75,6 @@ def n_imputation_factors(n_rows: int, n_columns: int) -> int:
     if n_columns == 0:
         return 0
     return max(min(20, n_columns - 1, n_rows // 5), 1)
-
-
-class ImputationLayer(nn.Module):
-    """Imputes missing values by their means in a factor model, given any conditions."""
-
-    def __init__(self, n_members: int, n_factors: int, n_columns: int, n_conditions: int = 0):
-        super().__init__()
-        sizes = {"loc": 1, "loadings": n_factors, "precision": 1, "slopes": n_conditions}
-        for name, size in sizes.items():
-            if size:
-                self.register_buffer(name, torch.zeros(n_members, size, n_columns))
-
-    def forward(self, x: Tensor, observed: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """Impute rows (M, B, d) with mask ``observed``, given conditions (M, B, n_conditions)."""
-        try:
-            return impute_by_factors(x, observed, conditions, **dict(self.named_buffers()))
-        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            # no fit gives such weights, but a forged file may
-            raise ValueError("the imputation layer's information matrix is singular") from error
-
-    @torch.no_grad()
-    def initialize(self, member: int, imputation: tuple[np.ndarray, ...]) -> None:
-        """Copy a factor model in (``LinearGaussian.imputation``) as one member's."""
-        for buffer, value in zip(self.buffers(), imputation, strict=True):
-            buffer[member] = torch.as_tensor(value)
 
 
 def _em_step(x: np.ndarray, weight: np.ndarray, model: Parts, variance: np.ndarray) -> Parts:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from scipy import linalg
 
 from sklearn_vae.numerics.rows import NUMBERS_AT_A_TIME, ROWS_AT_A_TIME, batches
@@ -97,7 +96,8 @@ class CorrelationPCA:
         total, loc, scale = _moments(x, weight)
         scale = np.maximum(scale, min_residual)
         n_rows, n_columns = x.shape
-        # products by torch, whose number of threads the caller sets
+        import torch  # whose number of threads the caller sets
+
         if n_columns <= n_rows:
             gram = np.zeros((n_columns, n_columns))
             for rows, w in _weighted_chunks(x, weight):

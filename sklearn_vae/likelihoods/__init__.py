@@ -1,7 +1,7 @@
 """Likelihoods p(x|z): distributions of the columns of a row, whose parameters the decoder returns.
 
-All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row. The numpy runtime
-shares them: no module here imports PyTorch, except in functions that only tensors need.
+All have the methods of ``base.Likelihood``; ``Columnwise`` joins those of a row. No
+module here imports PyTorch, except in functions that only tensors need.
 """
 
 from sklearn_vae.likelihoods.base import Likelihood

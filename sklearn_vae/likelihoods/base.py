@@ -34,7 +34,7 @@ class Likelihood(ABC):
     not depend on z, from the model. The last axis of every tensor is the columns', each with as
     many neighbouring numbers as its encoding or its parameter has.
 
-    Arrays are PyTorch's tensors or, in the runtime, numpy's. ``sample``, ``initialize``,
+    Arrays are PyTorch's tensors or numpy's. ``sample``, ``initialize``,
     ``maximum_likelihood`` and ``mode`` are of tensors alone, ``gradient`` of numpy's arrays:
     tensors have autograd.
     """

@@ -21,7 +21,7 @@ from sklearn_vae.models.mixture_ensemble import (
     MixtureEnsemble,
     log_normal,
 )
-from sklearn_vae.models.vae import Draws, StackedModule, build
+from sklearn_vae.models.vae import Draws, StackedModule
 from sklearn_vae.numerics import array_api as ops
 from sklearn_vae.numerics.random import GOLDEN_RATIO, Stream, make_generator, sample_categorical
 from sklearn_vae.posteriors import DiagonalGaussian
@@ -249,8 +249,3 @@ def pick(of_components: Tensor, chosen: Tensor) -> Tensor:
     if table.ndim > chosen.ndim:
         chosen = chosen.unsqueeze(1).expand(-1, table.shape[1], -1, -1)
     return torch.gather(table, -2, chosen)
-
-
-@build.register
-def _(architecture: MixtureArchitecture, n_members: int = 1) -> MixtureVAE:
-    return MixtureVAE(architecture, n_members)

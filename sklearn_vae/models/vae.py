@@ -3,20 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial, singledispatch
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_vae.initialization.factor_analysis import ImputationLayer
 from sklearn_vae.initialization.ppca import ConditionRegression, LinearGaussian
 from sklearn_vae.likelihoods import Parameters
 from sklearn_vae.likelihoods.columnwise import NO_LEAST, STEPS_PER_SCALE
 from sklearn_vae.models.architecture import Architecture
 from sklearn_vae.models.base import BaseVAE
 from sklearn_vae.networks.mlp import MLP, FlatParameter, SkipNetwork
+from sklearn_vae.numerics.array_api import impute_by_factors
 from sklearn_vae.numerics.rows import aligned
 
 # Standard deviations of codes and columns below which steps of their locations are smaller.
@@ -107,6 +107,31 @@ class StackedModule(nn.Module):
             target = value if member is None else value[member : member + 1]
             # tensor(), not as_tensor(), which warns of arrays that are read-only
             target.copy_(torch.tensor(weights[name]))
+
+
+class ImputationLayer(nn.Module):
+    """Imputes missing values by their means in a factor model, given any conditions."""
+
+    def __init__(self, n_members: int, n_factors: int, n_columns: int, n_conditions: int = 0):
+        super().__init__()
+        sizes = {"loc": 1, "loadings": n_factors, "precision": 1, "slopes": n_conditions}
+        for name, size in sizes.items():
+            if size:
+                self.register_buffer(name, torch.zeros(n_members, size, n_columns))
+
+    def forward(self, x: Tensor, observed: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """Impute rows (M, B, d) with mask ``observed``, given conditions (M, B, n_conditions)."""
+        try:
+            return impute_by_factors(x, observed, conditions, **dict(self.named_buffers()))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            # no fit gives such weights, but a forged file may
+            raise ValueError("the imputation layer's information matrix is singular") from error
+
+    @torch.no_grad()
+    def initialize(self, member: int, imputation: tuple[np.ndarray, ...]) -> None:
+        """Copy a factor model in (``LinearGaussian.imputation``) as one member's."""
+        for buffer, value in zip(self.buffers(), imputation, strict=True):
+            buffer[member] = torch.as_tensor(value)
 
 
 class Draws(NamedTuple):
@@ -314,9 +339,3 @@ class VAE(BaseVAE, StackedModule):
         """Initialize the prior at the codes of rows (M, n_rows, n_columns + n_conditions)."""
         for name, value in self.prior.initial_params(x, self.posterior_params).items():
             self.prior_weights[name].copy_(value)
-
-
-@singledispatch
-def build(architecture: Architecture, n_members: int = 1) -> Any:  # its class follows from that
-    """Build the model of an architecture, all parameters zero."""
-    return VAE(architecture, n_members)

@@ -1,4 +1,4 @@
-"""Functions of PyTorch's tensors and of numpy's arrays, for code that the numpy runtime shares.
+"""Functions of PyTorch's tensors and of numpy's arrays, for code that computes with either.
 
 Most functions have one name in both libraries. Files of such code do not import PyTorch.
 """
@@ -17,7 +17,7 @@ Array = Any
 
 
 def namespace(x: Array) -> Any:
-    """Return the library of an array; the numpy runtime does not import PyTorch."""
+    """Return the library of an array, without an import."""
     return np if isinstance(x, np.ndarray) else sys.modules["torch"]
 
 

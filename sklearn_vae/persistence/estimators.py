@@ -12,7 +12,7 @@ from sklearn_vae.persistence import file_format
 from sklearn_vae.persistence.file_format import Json
 from sklearn_vae.persistence.serialization import NotSerializableError, Writer
 from sklearn_vae.persistence.validation import annotations_of, check_annotations, is_serializable
-from sklearn_vae.system import warn
+from sklearn_vae.system import has_torch, warn
 
 # The setting of ``set_output``, saved with the fitted attributes.
 OUTPUT_CONFIG = "_sklearn_output_config"
@@ -66,7 +66,7 @@ class SerializationMixin:
             )
         self._check_settable()
         writer = Writer()
-        packages = "sklearn_vae", "numpy", "sklearn", "torch"
+        packages = "sklearn_vae", "numpy", "sklearn", *(["torch"] if has_torch() else [])
         versions: dict[str, Json] = {p: str(import_module(p).__version__) for p in packages}
         header: dict[str, Json] = {"class": name, "versions": versions, **self.to_file(writer)}
         file_format.write(path, header, writer.arrays)

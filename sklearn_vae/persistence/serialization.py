@@ -251,7 +251,7 @@ def open_model(
     header, arrays = file_format.read(path)
     try:
         yield header, Reader(arrays, os.path.getsize(path), modules=modules)
-    except (MemoryError, MissingModuleError):
+    except (MemoryError, MissingModuleError, ModuleNotFoundError):
         raise
     except Exception as error:
         # with a valid checksum and invalid contents the file is forged: any statement may fail

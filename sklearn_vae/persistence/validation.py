@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,8 @@ KINDS = {"+": " above 0", "<": " that ascend"}
 T = TypeVar("T", bound=type)
 
 _REGISTRY: dict[str, type] = {}
+# Modules that register classes when they are imported, by names of these: they need PyTorch.
+_MODULES: dict[object, str] = {}
 
 
 def serializable(target: T) -> T:
@@ -49,8 +52,15 @@ def is_serializable(target: type) -> bool:
     return _REGISTRY.get(target.__name__) is target
 
 
+def register_later(modules: Mapping[str, str]) -> None:
+    """Register classes by their modules, which are imported when a file has them."""
+    _MODULES.update(modules)
+
+
 def find(name: object) -> Any:
-    """Return the class that is registered under a name; nothing is imported."""
+    """Return the class that is registered under a name; no name of a file is imported."""
+    if name in _MODULES:
+        import_module(_MODULES[name])
     if not isinstance(name, str) or name not in _REGISTRY:
         raise ValueError(f"{name!r:.100} is not registered in this version of sklearn_vae")
     return _REGISTRY[name]

@@ -1,13 +1,11 @@
-"""One thread for other libraries than PyTorch, and warnings at the user's line of code.
-
-PyTorch is imported by ``compute`` alone, which has devices and threads.
-"""
+"""One thread for other libraries than PyTorch, and warnings at the user's line of code."""
 
 import sys
 import warnings
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 
 from threadpoolctl import ThreadpoolController
 
@@ -22,6 +20,12 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in internal:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+@cache
+def has_torch() -> bool:
+    """Whether PyTorch is installed: fitted models compute without."""
+    return find_spec("torch") is not None
 
 
 def one_thread(user_api: str) -> AbstractContextManager[None]:

@@ -54,7 +54,7 @@ class Dataset:
         )
 
     @classmethod
-    def from_file(cls, x: np.ndarray, loss_offset: float, device: torch.device) -> Self:
+    def from_file(cls, x: np.ndarray, loss_offset: float, device: str) -> Self:
         """Make the dataset of a file of rows in random order, which is mapped to memory."""
         dataset = cls.from_x(torch.as_tensor(x), None, float(len(x)), loss_offset)
         first_row = dataset.first_row.to(device)

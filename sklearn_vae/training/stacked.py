@@ -23,7 +23,7 @@ from sklearn_vae.initialization.ppca import (
 )
 from sklearn_vae.likelihoods import Ordinal
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.networks import ConvNet, CustomNetwork
 from sklearn_vae.numerics.random import (
     Stream,

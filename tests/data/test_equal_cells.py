@@ -127,8 +127,7 @@ def test_files(fitted, tmp_path):
     model, X = fitted
     rows = X[:100].copy()
     rows[::3, A], rows[1::3, B] = np.nan, np.nan
-    in_numpy = assert_file_agrees(model, rows, tmp_path)
-    np.testing.assert_allclose(in_numpy.impute(rows), model.impute(rows), rtol=1e-5)
+    assert_file_agrees(model, rows, tmp_path)
     in_single = model.score_samples(rows.astype(np.float32))
     np.testing.assert_allclose(in_single, model.score_samples(rows), atol=1e-2)
 

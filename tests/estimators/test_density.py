@@ -20,7 +20,7 @@ from sklearn_vae.inference.mixture_log_density import ComponentConditional
 from sklearn_vae.likelihoods import Gaussian
 from sklearn_vae.metrics import kl_per_dimension, pit_calibration
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.objectives import KLWeight
 from sklearn_vae.training.dataset import Dataset
 from sklearn_vae.training.jobs import TrainingConfig, TrainingJob
@@ -193,7 +193,7 @@ def test_members_are_weighted_by_their_log_densities_of_the_validation_rows():
     assert len(density.weights_) == 2
     jobs, _ = clone(density)._make_jobs(X, None, None)
     rows = X[jobs[0].valid.indices().numpy()]
-    predictor = density._make_predictor(torch.device("cpu"))
+    predictor = density._make_predictor("cpu")
     scores = []
     for member in range(2):
         weights = {name: value[[member]] for name, value in predictor.weights.items()}

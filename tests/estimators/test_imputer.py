@@ -44,14 +44,10 @@ def test_empty_columns_that_are_kept_have_no_missing_cells(library, tmp_path, rn
         table = as_table(pd.DataFrame({"a": rng.normal(size=40), "b": empty}), library)
         model = VAETransformer(1, max_iter=1, random_state=0)
         imputer = VAEImputer(model, keep_empty_features=True).fit(table)
-        again, in_numpy = reread(imputer, tmp_path)
-        for each in (imputer, again):
+        for each in (imputer, reread(imputer, tmp_path)):
             column = each.transform(table)["b"]
 
             assert (column.to_pylist() if library == "pyarrow" else list(column)) == [expected] * 40
-        rows = np.column_stack([np.zeros(40), np.full(40, None)])
-
-        assert in_numpy.transform(rows)[:, 1].tolist() == [expected] * 40
 
 
 def test_an_interrupted_fit_keeps_its_model(monkeypatch):
@@ -167,7 +163,7 @@ def test_observed_cells_of_an_empty_column_are_kept(tmp_path):
     X[:, 1] = np.nan
     imputer = VAEImputer(VAETransformer(1, max_iter=1), keep_empty_features=True).fit(X)
 
-    for model in (imputer, *reread(imputer, tmp_path)):
+    for model in (imputer, reread(imputer, tmp_path)):
         imputed = model.transform(np.array([[1.0, 5.0], [2.0, np.nan]]))
         np.testing.assert_array_equal(imputed[:, 1], [5, 0])
 

@@ -570,8 +570,8 @@ def test_the_threshold_can_be_set(fitted, wine, tmp_path):
     detector.offset_ = np.quantile(detector.score_samples(wine), 0.5)
 
     assert (detector.predict(wine) == -1).sum() == 89
-    for copy in reread(detector, tmp_path):
-        np.testing.assert_array_equal(copy.predict(wine), detector.predict(wine))
+    copy = reread(detector, tmp_path)
+    np.testing.assert_array_equal(copy.predict(wine), detector.predict(wine))
     detector.offset_ = -np.inf
     with pytest.raises(
         ValueError, match=r"'offset_' .* must be a finite number\. Got -inf instead"

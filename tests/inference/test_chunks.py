@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_vae.inference.predictor import map_chunks
+from sklearn_vae.inference.chunks import map_chunks
 
 
 def test_an_error_between_chunks_ends_the_chunks_that_wait(two_threads):

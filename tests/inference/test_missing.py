@@ -7,7 +7,8 @@ from sklearn.decomposition import FactorAnalysis
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEImputer, VAETransformer
-from sklearn_vae.initialization.factor_analysis import FactorModel, ImputationLayer
+from sklearn_vae.initialization.factor_analysis import FactorModel
+from sklearn_vae.models.vae import ImputationLayer
 from sklearn_vae.networks import CustomNetwork
 from tests.conftest import bent_rows, condition_normal, slow
 

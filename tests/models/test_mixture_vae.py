@@ -29,10 +29,10 @@ from sklearn_vae.likelihoods import (
     ZeroInflated,
 )
 from sklearn_vae.models.architecture import MixtureArchitecture, MixtureInit
+from sklearn_vae.models.build import build
 from sklearn_vae.models.mixture_ensemble import MixtureEnsemble
 from sklearn_vae.models.mixture_init import EM
 from sklearn_vae.models.mixture_vae import draw_components
-from sklearn_vae.models.vae import build
 from sklearn_vae.numerics.array_api import log_mean_exp
 from sklearn_vae.numerics.random import sobol_normal
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from sklearn_vae.likelihoods import Gaussian, ZeroInflated
 from sklearn_vae.models.architecture import INPUT_CLIP, Architecture, MixtureArchitecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.numerics.random import sobol_normal
 from tests.conftest import iwae_bound
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn_vae import VAETransformer, load
 from sklearn_vae.likelihoods import Bernoulli, Categorical, Gaussian
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.networks import NETWORKS, ConvNet, FullyConnected, GRUNet
 from sklearn_vae.numerics.random import start_seeds
 

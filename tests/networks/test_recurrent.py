@@ -9,7 +9,7 @@ from sklearn_vae import VAEImputer, VAETransformer
 from sklearn_vae.likelihoods import Categorical, Gaussian
 from sklearn_vae.likelihoods.columnwise import LOG_SCALE_BOUND
 from sklearn_vae.models.architecture import Architecture
-from sklearn_vae.models.vae import build
+from sklearn_vae.models.build import build
 from sklearn_vae.networks import GRUNet
 from sklearn_vae.numerics.array_api import unbounded
 from sklearn_vae.numerics.random import Stream, make_generator

@@ -227,7 +227,7 @@ def fail_at(monkeypatch, place, error):
     """
     from sklearn_vae.anomaly.scores import NeighborDistance
     from sklearn_vae.data import table_encoder
-    from sklearn_vae.inference import decoder_correction, predictor
+    from sklearn_vae.inference import decoder_correction, fitted_models
     from sklearn_vae.initialization import ppca
     from sklearn_vae.models import vae as models
     from sklearn_vae.training import optimizer, stacked, trainer
@@ -248,7 +248,7 @@ def fail_at(monkeypatch, place, error):
         (table_encoder.TableEncoder, "transform"),
         (table_encoder.TableEncoder, "log_abs_det_jacobian"),
         (decoder_correction, "fit_ridge"),
-        (predictor.Predictor, "module"),
+        (fitted_models.FittedVAE, "module"),
         (models.StackedModule, "flatten"),
         (models.StackedModule, "weights"),
         (models.StackedModule, "load"),
@@ -329,7 +329,9 @@ def test_torchs_own_words_are_those(shape):
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
-@pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [out_of_memory(), torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+)
 def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
     """Once with a warning, and the scores are the same."""
     from sklearn_vae.models.base import BaseVAE
@@ -352,7 +354,7 @@ def test_a_chunk_that_is_too_large_is_halved(error, monkeypatch):
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, VAESearchCV])
-@pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA")])
+@pytest.mark.parametrize("error", [out_of_memory(), torch.OutOfMemoryError("CUDA out of memory")])
 def test_memory_that_runs_out_in_training_costs_one_candidate(search, error, monkeypatch):
     """A MemoryError, which a search scores as a failure and goes on."""
     real = Trainer.train_step

@@ -10,9 +10,9 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_vae import VAEDensity, VAEOutlierDetector, VAETransformer
-from sklearn_vae.inference import predictor
+from sklearn_vae.models import build
 from sklearn_vae.networks import CustomNetwork
-from tests.conftest import assert_same_on_threads, slow
+from tests.conftest import assert_same_on_threads
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -37,12 +37,12 @@ def built(monkeypatch):
     """The modules that are built during the test."""
     modules = []
 
-    def build(*args):
+    def counted(*args):
         modules.append(original(*args))
         return modules[-1]
 
-    original = predictor.build
-    monkeypatch.setattr(predictor, "build", build)
+    original = build.build
+    monkeypatch.setattr(build, "build", counted)
     return modules
 
 
@@ -125,34 +125,3 @@ def test_predictions_have_the_same_bits_with_any_number_of_threads(name, X):
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("missing", [*slow(0.0), 0.2])
-@pytest.mark.parametrize(
-    "model",
-    [
-        VAETransformer(2, **QUICK),
-        VAETransformer(2, prior="vamp", n_init=2, ensemble=True, **QUICK),
-        VAETransformer(2, hidden_layer_sizes=(), **QUICK),
-        VAEDensity(2, mixtures=[(2, "full"), (2, "diag")], **QUICK),
-    ],
-    ids=["default", "ensemble", "linear", "density"],
-)
-def test_numpy_computes_what_torch_does(model, missing, X, monkeypatch):
-    """The same functions compute with arrays of either library; a fit has numbers and a class."""
-    X = np.column_stack([X, np.arange(len(X)) % 3, np.arange(len(X)) % 2])
-    model = clone(model)
-    model.fit(np.where(np.random.default_rng(0).random(X.shape) < missing, np.nan, X))
-    X = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)[:40]
-    X[::2, 0] *= 6
-    Z = model.transform(X) if hasattr(model, "transform") else None
-
-    def compute():
-        results = [model.score_samples(X), model.impute(X)]
-        if Z is not None:
-            results += [model.transform(X), model.inverse_transform(Z)]
-        return np.column_stack(results)
-
-    in_numpy = compute()
-    monkeypatch.setattr(predictor.TorchModel, "backend", lambda self, X: self.in_torch(X.dtype))
-    np.testing.assert_allclose(in_numpy, compute(), rtol=1e-6, atol=1e-6)
