@@ -92,13 +92,12 @@ intersphinx_mapping = reachable(
     }
 )
 
-# The order of the gallery: codes, training, density, outliers, samples, networks, large tables,
-# files.
+# The order of the gallery: codes, training, density, outliers, samples, networks, large tables.
 GALLERY = [
     "manifold", "reconstruction", "pca", "traversal", "interpolation", "denoising", "search",
     "pipeline", "training_curves", "callbacks", "calibration", "ensemble", "anomaly_report",
     "outliers", "labels", "digit_anomaly", "imputation", "synthetic_table", "conditional",
-    "convolutions", "sequences", "own_modules", "windows", "out_of_core", "dask", "saved_model",
+    "convolutions", "sequences", "own_modules", "windows", "out_of_core", "dask",
 ]  # fmt: skip
 
 # A gallery is made of examples/plot_*.py, once there are any.
